@@ -1,0 +1,103 @@
+"""A network cut off above the deepest layer asked for, giving several layers in one forward pass.
+
+The network is built on torch's `meta` device, cut, and only then given the parameters that are
+left: what lies above a layer is never loaded, kept or run.
+"""
+
+import operator
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, fx
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from models import spec, zoo
+from models.preprocess import normalise
+from models.weights import Weights, load_parameters
+
+_IN_PLACE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+
+
+def truncate(network: str, layers: Iterable[str]) -> fx.GraphModule:
+    """The network up to the deepest of `layers`, on `meta`; called, it gives {node: activation}."""
+    nodes = {name: spec.find_layer(network, name).node for name in layers}
+    model = zoo.build(zoo.network(network))
+    # Several names may stand for one node, and torchvision wants each node once.
+    cut = create_feature_extractor(
+        model, {node: node for node in nodes.values()}, suppress_diff_warning=True
+    )
+    _out_of_place(cut)
+    return fx.GraphModule(cut, cut.graph).eval()
+
+
+def _out_of_place(cut: fx.GraphModule) -> None:
+    """Let no operation overwrite an activation that was produced before it.
+
+    torchvision's ReLUs and residual additions work in place: the output of a convolution would
+    turn into its rectified version before we read it.
+    """
+    for module in cut.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
+    for node in cut.graph.nodes:
+        if node.op == "call_function":
+            node.target = _IN_PLACE.get(node.target, node.target)
+            if node.kwargs.get("inplace"):
+                node.kwargs = {**node.kwargs, "inplace": False}
+
+
+class Trunk:
+    """A truncated network with its weights on a device.
+
+    >>> from models.weights import WeightsFolder
+    >>> weights = WeightsFolder().resolve("alexnet", "untrained")
+    >>> trunk = Trunk(weights, ["conv1", "conv5"], torch.device("cpu"))
+    >>> activations = trunk(torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
+    >>> {name: tuple(x.shape) for name, x in activations.items()}
+    {'conv1': (1, 64, 55, 55), 'conv5': (1, 256, 13, 13)}
+    """
+
+    def __init__(self, weights: Weights, layers: Iterable[str], device: torch.device) -> None:
+        """Load what the layers need.
+
+        Raises SpecError for unknown layers and WeightsError for weights that do not fit.
+        """
+        self.layers = {name: spec.find_layer(weights.network, name) for name in layers}
+        self.preprocessing = weights.preprocessing
+        self.device = device
+        cut = truncate(weights.network, self.layers)
+        self._module = _with_parameters(cut, weights).to(device)
+
+    def __call__(self, batch: Tensor) -> Mapping[str, Tensor]:
+        """B×3×H×W uint8 RGB to {layer: B×C×H×W float32}; without a grid it is B×C×1×1."""
+        with torch.inference_mode():
+            x = normalise(batch.to(self.device, non_blocking=True), self.preprocessing)
+            outputs = self._module.forward(x)
+            return {
+                name: _channels_first(outputs[layer.node], layer.channel_axis)
+                for name, layer in self.layers.items()
+            }
+
+
+def _with_parameters(cut: fx.GraphModule, weights: Weights) -> fx.GraphModule:
+    # Batch counters are for training only, and older checkpoints lack them.
+    state = cut.state_dict()
+    counters = {name for name in state if name.endswith("num_batches_tracked")}
+    shapes = {name: value.shape for name, value in state.items() if name not in counters}
+    loaded = load_parameters(weights, shapes)
+    loaded |= {name: torch.zeros((), dtype=torch.long) for name in counters}
+    cut.load_state_dict(loaded, strict=True, assign=True)
+    return cut.requires_grad_(False)
+
+
+def _channels_first(x: Tensor, channel_axis: int) -> Tensor:
+    if x.ndim == 2:
+        return x[:, :, None, None]
+    if x.ndim == 3:
+        return x.transpose(1, 2).unsqueeze(3)
+    return x.movedim(channel_axis, 1)

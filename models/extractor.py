@@ -1,0 +1,229 @@
+"""Pictures in, descriptors out: the whole of `models` behind one class."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from models.activations import Trunk
+from models.decode import Limits, decode
+from models.errors import PictureError, SpecError
+from models.pooling import pool
+from models.preprocess import Pixels, Preprocessing, prepare
+from models.runtime import choose_device
+from models.spec import DescriptorSpec, find_layer, fingerprint, parse
+from models.weights import Weights, WeightsFolder
+from models.whitening import Whitening, WhiteningFolder
+
+Descriptors = npt.NDArray[np.float32]
+Region = tuple[float, float, float, float]
+"""x0, y0, x1, y1 as shares of width and height, 0…1, of the upright picture."""
+
+Picture = bytes | str | Path | Image.Image
+"""Encoded bytes, a file, or a decoded picture."""
+
+
+@dataclass(frozen=True)
+class DescriptorSpace:
+    """One kind of descriptor: its spec, dimension and all that its numbers depend on."""
+
+    spec: DescriptorSpec
+    dim: int
+    fingerprint: str
+    weights: Weights
+    whitening: Whitening | None
+
+
+def resolve(
+    specs: Mapping[str, str],
+    weights: Mapping[str, str] | str = "auto",
+    folder: WeightsFolder | None = None,
+    whitenings: WhiteningFolder | None = None,
+    pins: Mapping[str, str] | None = None,
+) -> dict[str, DescriptorSpace]:
+    """Find what each spec needs, by name of space, without loading a network.
+
+    `weights` chooses for every network, or per network where it is a mapping; `pins` are full
+    SHA-256s by network name or whitened spec, from which nothing may differ. Raises SpecError and
+    WeightsError.
+    """
+    folder = folder or WeightsFolder()
+    whitenings = whitenings or WhiteningFolder()
+    pins = pins or {}
+    parsed = {name: parse(text) for name, text in specs.items()}
+    choices = (
+        weights if isinstance(weights, Mapping) else {s.network: weights for s in parsed.values()}
+    )
+    found = {
+        network: folder.resolve(network, choices.get(network, "auto"), pins.get(network))
+        for network in dict.fromkeys(spec.network for spec in parsed.values())
+    }
+    return {
+        name: _space(spec, found[spec.network], whitenings, pins.get(str(spec)))
+        for name, spec in parsed.items()
+    }
+
+
+def _space(
+    spec: DescriptorSpec, weights: Weights, whitenings: WhiteningFolder, pin: str | None
+) -> DescriptorSpace:
+    layer = find_layer(spec.network, spec.layer)
+    whitening = None
+    dim = layer.channels
+    if spec.pooling == "flatten":
+        dim *= layer.height * layer.width
+    if spec.whiten:
+        whitening = whitenings.find(str(spec.base), weights.sha256, spec.whiten, pin)
+        dim = whitening.dim
+    print_ = fingerprint(
+        spec, weights.sha256, weights.preprocessing, whitening.sha256 if whitening else None
+    )
+    return DescriptorSpace(spec, dim, print_, weights, whitening)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture ready for the network: 3×H×W uint8 for each preprocessing in use."""
+
+    pixels: tuple[Pixels, ...]
+
+
+class Extractor:
+    """Descriptors of pictures in one or several spaces, one forward pass for all of a network.
+
+    >>> extractor = Extractor("alexnet/conv5/gem", weights="untrained")
+    >>> extractor.describe([Image.new("RGB", (64, 64), "teal")]).shape
+    (1, 256)
+    """
+
+    def __init__(
+        self,
+        specs: str | Mapping[str, str],
+        *,
+        weights: Mapping[str, str] | str = "auto",
+        folder: WeightsFolder | None = None,
+        whitenings: WhiteningFolder | None = None,
+        pins: Mapping[str, str] | None = None,
+        device: str = "auto",
+        limits: Limits | None = None,
+    ) -> None:
+        """Load the networks that `specs` (a spec, or several by name) need.
+
+        Raises SpecError, WeightsError and DeviceError.
+        """
+        named = {"": specs} if isinstance(specs, str) else dict(specs)
+        if not named:
+            raise SpecError("spec-invalid", "name at least one descriptor spec")
+        self.device = choose_device(device)
+        self.limits = limits or Limits()
+        self.spaces = resolve(named, weights, folder, whitenings, pins)
+        self._trunks = self._load()
+        self._preprocessings: tuple[Preprocessing, ...] = tuple(
+            dict.fromkeys(trunk.preprocessing for trunk in self._trunks.values())
+        )
+
+    def _load(self) -> dict[str, Trunk]:
+        trunks = {}
+        for space in self.spaces.values():
+            network = space.spec.network
+            if network not in trunks:
+                layers = dict.fromkeys(
+                    other.spec.layer
+                    for other in self.spaces.values()
+                    if other.spec.network == network
+                )
+                trunks[network] = Trunk(space.weights, layers, self.device)
+        return trunks
+
+    @property
+    def notices(self) -> list[str]:
+        """What must be said aloud about the weights in use, such as that they are untrained."""
+        said = (space.weights.notice for space in self.spaces.values())
+        return list(dict.fromkeys(notice for notice in said if notice))
+
+    @property
+    def min_side(self) -> int:
+        """The shorter side, in pixels, that decoding at reduced scale must keep."""
+        return 2 * max(how.resize for how in self._preprocessings)
+
+    def prepare(self, picture: Image.Image, region: Region | None = None) -> Prepared:
+        """An upright RGB picture, or a region of it, to network input. Safe in many threads."""
+        cut = crop(picture, region) if region else picture
+        return Prepared(tuple(prepare(cut, how) for how in self._preprocessings))
+
+    def forward(self, batch: Sequence[Prepared]) -> dict[str, Descriptors]:
+        """Descriptors of n prepared pictures: {space: n×dim float32, L2-normalised}."""
+        descriptors: dict[str, Descriptors] = {}
+        for network, trunk in self._trunks.items():
+            at = self._preprocessings.index(trunk.preprocessing)
+            pixels = torch.from_numpy(np.stack([prepared.pixels[at] for prepared in batch]))
+            activations = trunk(pixels)
+            for name, space in self.spaces.items():
+                if space.spec.network == network:
+                    spec = space.spec
+                    pooled = pool(activations[spec.layer], spec.pooling, **dict(spec.parameters))
+                    vectors = pooled.cpu().numpy()
+                    whitening = space.whitening
+                    descriptors[name] = whitening.apply(vectors) if whitening else vectors
+        return descriptors
+
+    def describe(
+        self, pictures: Iterable[Picture], *, batch: int = 16, region: Region | None = None
+    ) -> Descriptors | dict[str, Descriptors]:
+        """Descriptors of any number of pictures, n×dim float32, by space where specs were named.
+
+        Raises PictureError for the first that cannot be decoded, naming it.
+        """
+        left = iter(pictures)
+        chunks = []
+        while chunk := list(islice(left, batch)):
+            opened = [self.prepare(self._open(picture, region), region) for picture in chunk]
+            chunks.append(self.forward(opened))
+        joined = {
+            name: np.concatenate([chunk[name] for chunk in chunks])
+            if chunks
+            else np.empty((0, space.dim), np.float32)
+            for name, space in self.spaces.items()
+        }
+        return joined.get("", joined)
+
+    def _open(self, picture: Picture, region: Region | None) -> Image.Image:
+        if isinstance(picture, Image.Image):
+            return picture.convert("RGB")
+        content = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+        try:
+            return decode(content, self.limits, scaled_side(self.min_side, region)).image
+        except PictureError as error:
+            if isinstance(picture, bytes):
+                raise
+            raise PictureError(error.code, f"{picture}: {error}") from error
+
+
+def scaled_side(min_side: int, region: Region | None) -> int:
+    """How long a whole picture's shorter side must stay so that `region` of it keeps `min_side`."""
+    if region is None:
+        return min_side
+    share = min(region[2] - region[0], region[3] - region[1])
+    return round(min_side / max(share, 0.01))
+
+
+def crop(picture: Image.Image, region: Region) -> Image.Image:
+    """Cut a region out, at least one pixel large.
+
+    Raises PictureError (`picture-region-invalid`) unless 0 ≤ x0 < x1 ≤ 1 and 0 ≤ y0 < y1 ≤ 1.
+    """
+    x0, y0, x1, y1 = region
+    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+        raise PictureError(
+            "picture-region-invalid",
+            f"region {list(region)} is not x0, y0, x1, y1 with 0 ≤ x0 < x1 ≤ 1 and 0 ≤ y0 < y1 ≤ 1",
+        )
+    width, height = picture.size
+    left, top = min(int(x0 * width), width - 1), min(int(y0 * height), height - 1)
+    right, bottom = max(round(x1 * width), left + 1), max(round(y1 * height), top + 1)
+    return picture.crop((left, top, right, bottom))

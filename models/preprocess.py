@@ -1,0 +1,93 @@
+"""A picture's way from upright RGB to a network's input: resize, crop, and the numbers to scale by.
+
+Resizing and cropping happen on the CPU and give uint8, a quarter of the bytes of float32;
+scaling happens where the network runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+"""One prepared picture: 3×H×W, uint8, RGB."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a set of weights wants its pictures; part of every descriptor's fingerprint.
+
+    `resize` is the length of the shorter side in pixels, `crop` the side of the centre square.
+    `mean` and `std` are per input channel, in the order `channels`, for values in 0…`scale`.
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channels: str = "RGB"
+    scale: float = 1.0
+    interpolation: str = "bilinear"
+
+    def declaration(self) -> dict[str, Any]:
+        """The same as JSON, for fingerprints and `GET /v1/networks`."""
+        return asdict(self)
+
+
+IMAGENET = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""torchvision's own: RGB in 0…1, mean and standard deviation of ImageNet."""
+
+CAFFE = Preprocessing(
+    256, 224, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0), channels="BGR", scale=255.0
+)
+"""The original VGG and ResNet releases: BGR in 0…255, mean subtracted (Simonyan 2015)."""
+
+DECLARED: Mapping[str, Preprocessing] = {"imagenet": IMAGENET, "caffe": CAFFE}
+"""What a local checkpoint may declare, by name."""
+
+INTERPOLATIONS: Mapping[str, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+def declared_for(name: str, like: Preprocessing) -> Preprocessing:
+    """The declared preprocessing `name` at the resize and crop that the network itself wants."""
+    return replace(DECLARED[name], resize=like.resize, crop=like.crop)
+
+
+def prepare(picture: Image.Image, how: Preprocessing) -> Pixels:
+    """Resize the shorter side, crop the centre.
+
+    Takes an upright RGB picture of any size; gives 3×crop×crop uint8. The same pixels as
+    torchvision's `ImageClassification` preset gives, to within one level of 255.
+
+    >>> prepare(Image.new("RGB", (640, 480), "red"), IMAGENET).shape
+    (3, 224, 224)
+    """
+    width, height = picture.size
+    # torchvision truncates the longer side rather than rounding it.
+    if width <= height:
+        scaled = (how.resize, max(how.resize, int(how.resize * height / width)))
+    else:
+        scaled = (max(how.resize, int(how.resize * width / height)), how.resize)
+    # Only the crop is resampled: a 1×60000 picture must not become 256×15,360,000 on its way.
+    across, down = width / scaled[0], height / scaled[1]
+    left, top = round((scaled[0] - how.crop) / 2.0), round((scaled[1] - how.crop) / 2.0)
+    box = (left * across, top * down, (left + how.crop) * across, (top + how.crop) * down)
+    resized = picture.resize((how.crop, how.crop), INTERPOLATIONS[how.interpolation], box=box)
+    return np.ascontiguousarray(np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def normalise(batch: torch.Tensor, how: Preprocessing) -> torch.Tensor:
+    """B×3×H×W uint8 RGB to float32 in the order, range and scale the weights were trained with."""
+    scaled = batch.to(torch.float32).mul_(how.scale / 255.0)
+    if how.channels == "BGR":
+        scaled = scaled.flip(1)
+    mean = torch.tensor(how.mean, device=batch.device).view(1, 3, 1, 1)
+    std = torch.tensor(how.std, device=batch.device).view(1, 3, 1, 1)
+    return scaled.sub_(mean).div_(std)

@@ -1,0 +1,148 @@
+"""Descriptor specs: `network/layer/pooling`, then optional post-processing; and fingerprints.
+
+    resnet152/layer4/gem    vgg19/conv5_4/rmac/pca256    alexnet/fc7    resnet152/high
+    alexnet/conv5/gem(p=4)  alexnet/conv5/spoc(centre=1)
+
+A layer may be a level (`low`, `mid`, `high`; of a network whose row names none, `high` is the
+last layer that still has a grid); a pooling left out is the level's own, `flatten`
+where there is no grid to pool over, `gem` otherwise.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+
+from models import geometry, zoo
+from models.errors import SpecError
+from models.pooling import POOLINGS
+from models.preprocess import Preprocessing
+
+_FORM = "network/layer[/pooling][/pcaN], such as resnet152/layer4/gem or vgg19/conv5_4/rmac/pca256"
+_POOLING = re.compile(r"(?P<name>[a-z]+)(\((?P<parameters>[^()]*)\))?")
+_WHITENING = re.compile(r"pca(?P<dim>[1-9]\d{0,5})")
+
+
+@dataclass(frozen=True)
+class DescriptorSpec:
+    """A parsed, canonical spec: levels and defaults are resolved, `str` gives the text again."""
+
+    network: str
+    layer: str
+    pooling: str
+    parameters: tuple[tuple[str, float], ...] = ()
+    whiten: int | None = None
+
+    def __str__(self) -> str:
+        pooling = self.pooling
+        if self.parameters:
+            pooling += "(" + ",".join(f"{name}={value:g}" for name, value in self.parameters) + ")"
+        whitening = [f"pca{self.whiten}"] if self.whiten else []
+        return "/".join([self.network, self.layer, pooling, *whitening])
+
+    @property
+    def base(self) -> "DescriptorSpec":
+        """The same without post-processing: what a whitening is fitted on."""
+        return DescriptorSpec(self.network, self.layer, self.pooling, self.parameters)
+
+
+def parse(text: str) -> DescriptorSpec:
+    """Parse and resolve a spec.
+
+    Raises SpecError: `spec-invalid`, `spec-unknown-network`, `spec-unknown-layer`,
+    `spec-unknown-pooling`.
+
+    >>> str(parse("alexnet/high"))
+    'alexnet/conv5/gem'
+    >>> str(parse("vgg19/conv5_4/gem(p=3)/pca256"))  # p = 3 is the default
+    'vgg19/conv5_4/gem/pca256'
+    """
+    parts = text.strip().split("/")
+    if not 2 <= len(parts) <= 4 or not all(parts):
+        raise SpecError("spec-invalid", f"{text!r} is no descriptor spec: it has the form {_FORM}")
+    row = zoo.network(parts[0])
+    layer, pooling = _level(row, parts[1])
+    rest = parts[2:]
+    whitening = _WHITENING.fullmatch(rest[-1]) if rest else None
+    if whitening:
+        rest.pop()
+    if len(rest) > 1:
+        raise SpecError("spec-invalid", f"{rest[-1]!r} in {text!r} is no post-processing: {_FORM}")
+    found = find_layer(row.name, layer)
+    name, parameters = _pooling(
+        rest[0] if rest else pooling or ("flatten" if found.flat else "gem")
+    )
+    dim = int(whitening["dim"]) if whitening else None
+    return DescriptorSpec(row.name, found.name, name, parameters, dim)
+
+
+def find_layer(network: str, name: str) -> geometry.Layer:
+    """A layer by name; SpecError (`spec-unknown-layer`) names the closest ones."""
+    layers = geometry.layers(network)
+    if name not in layers:
+        close = difflib.get_close_matches(name, layers, n=3, cutoff=0.4) or list(layers)[:3]
+        raise SpecError(
+            "spec-unknown-layer",
+            f"{network} has no layer {name!r}; the closest are {', '.join(close)} "
+            f"(`pool5 networks {network}` lists all)",
+        )
+    return layers[name]
+
+
+def _level(row: zoo.Network, layer: str) -> tuple[str, str | None]:
+    """The layer and pooling that a level stands for; any other name stands for itself."""
+    if layer not in zoo.LEVELS:
+        return layer, None
+    if not row.levels and layer == "high":
+        grids = [name for name, found in geometry.layers(row.name).items() if found.stride]
+        return grids[-1], None
+    if layer not in row.levels:
+        raise SpecError(
+            "spec-unknown-layer",
+            f"{row.name} has no level {layer!r}: name one of its layers "
+            f"(`pool5 networks {row.name}` lists them)",
+        )
+    name, pooling = row.levels[layer].split("/")
+    return name, pooling
+
+
+def _pooling(text: str) -> tuple[str, tuple[tuple[str, float], ...]]:
+    match = _POOLING.fullmatch(text)
+    row = POOLINGS.get(match["name"]) if match else None
+    if not match or row is None:
+        raise SpecError(
+            "spec-unknown-pooling", f"there is no pooling {text!r}; there are {', '.join(POOLINGS)}"
+        )
+    given: dict[str, float] = {}
+    for assignment in filter(None, (match["parameters"] or "").split(",")):
+        name, _, value = assignment.partition("=")
+        if name not in row.parameters or not re.fullmatch(r"\d+(\.\d+)?", value):
+            allowed = ", ".join(f"{n}={v:g}" for n, v in row.parameters.items()) or "none"
+            raise SpecError(
+                "spec-unknown-pooling",
+                f"{assignment!r} is no parameter of {match['name']}; it has {allowed}",
+            )
+        given[name] = float(value)
+    differing = {n: v for n, v in given.items() if v != row.parameters[n]}
+    return match["name"], tuple(sorted(differing.items()))
+
+
+def fingerprint(
+    spec: DescriptorSpec, weights_sha256: str, preprocessing: Preprocessing, whitening: str | None
+) -> str:
+    """SHA-256 (hex) over everything that a descriptor's numbers depend on.
+
+    Two vectors may meet in an index only where their fingerprints are equal. The layer counts by
+    its node, so that two names of one activation are one descriptor.
+    """
+    facts = {
+        "version": 1,
+        "network": spec.network,
+        "node": find_layer(spec.network, spec.layer).node,
+        "pooling": [spec.pooling, *spec.parameters],
+        "weights": weights_sha256,
+        "preprocessing": preprocessing.declaration(),
+        "whitening": whitening,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Families of procedural pictures: each a function of a random generator and a side in pixels."""

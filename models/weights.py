@@ -1,0 +1,323 @@
+"""Where weights live: find them in a folder, fetch them, verify them, load what is asked."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from io import BufferedReader
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import torch
+
+from models import checkpoint, download, sums, untrained, zoo
+from models.errors import WeightsError
+from models.preprocess import DECLARED, Preprocessing, declared_for
+
+logger = logging.getLogger(__name__)
+
+FALLBACKS: Mapping[str, str] = {"alexnet": "untrained"}
+"""What `auto` takes, aloud, where a network's pinned weights cannot be had."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One set of parameters for a network.
+
+    `name` is `imagenet1k_v1` and its like, `untrained`, or `<file>` with an optional `:caffe` or
+    `:imagenet`: asked for again, it gives the same weights. `sha256` is the file's, 64 hex digits.
+    `path` is None for `untrained`, which is made from a seed. `notice` is what must be said aloud.
+    """
+
+    network: str
+    name: str
+    sha256: str
+    preprocessing: Preprocessing
+    path: Path | None = None
+    notice: str | None = None
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What one file of the folder turned out to be.
+
+    `expected` is the pinned hash or its first digits. A file is `unpinned` until it is first used.
+    """
+
+    file: str
+    sha256: str | None
+    expected: str | None
+    status: Literal["ok", "changed", "unpinned", "missing"]
+
+
+def load_parameters(weights: Weights, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
+    """The tensors of these names and shapes, float32, on the CPU; no other becomes resident.
+
+    The hash of the file is checked first, and what is then read is the very file that was hashed.
+
+    Raises WeightsError: `weights-missing`, `weights-hash`, and those of `checkpoint.read`.
+    """
+    if weights.path is None:
+        return untrained.parameters(weights.network, shapes)
+    with _open(weights.path) as stream:
+        digest = download.sha256(stream)
+        if digest != weights.sha256:
+            raise _changed(weights.path, digest, weights.sha256)
+        return checkpoint.read(stream, shapes)
+
+
+def _environment_folder() -> Path:
+    named = os.environ.get("POOL5_WEIGHTS_DIR")
+    return Path(named) if named else Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _environment_offline() -> bool:
+    return os.environ.get("POOL5_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+
+
+@dataclass(frozen=True)
+class WeightsFolder:
+    """A folder of checkpoint files, and the address that missing ones come from.
+
+    `mirror` is the address of a folder that replaces torchvision's own; `offline` forbids every
+    connection. What is not given is taken from `POOL5_WEIGHTS_DIR` (else torchvision's own cache),
+    `POOL5_WEIGHTS_MIRROR` and `POOL5_OFFLINE`. The hashes of the files stand in `SHA256SUMS`
+    beside them, as `sha256sum` writes it, from the first use of each on.
+    """
+
+    folder: Path = field(default_factory=_environment_folder)
+    mirror: str | None = field(default_factory=lambda: os.environ.get("POOL5_WEIGHTS_MIRROR"))
+    offline: bool = field(default_factory=_environment_offline)
+
+    def resolve(self, network: str, choice: str = "auto", sha256: str | None = None) -> Weights:
+        """The weights of that choice, in the folder and verified.
+
+        `choice` is `auto` (the pinned ImageNet weights, or a fallback that says so in `notice`),
+        a name of torchvision's weights enum in lower case, `untrained`, or a file in the folder,
+        which may declare its preprocessing: `vgg19.safetensors:caffe`. `sha256` is what a
+        collection was made with.
+
+        Raises SpecError for an unknown network, and WeightsError: `weights-unavailable`,
+        `weights-offline`, `weights-missing`, `weights-unknown`, `weights-hash` (the file changed),
+        `weights-differ` (not the given sha256), and those of `download.fetch`.
+
+        >>> WeightsFolder(offline=True).resolve("alexnet", "untrained").sha256[:8]
+        '24f9c149'
+        """
+        row = zoo.network(network)
+        if choice == "auto":
+            found = self._auto(row)
+        elif choice == "untrained":
+            found = _untrained(row)
+        elif choice in official(row.name):
+            found = self._official(row, choice)
+        else:
+            found = self._local(row, choice)
+        if sha256 not in (None, found.sha256):
+            raise WeightsError(
+                "weights-differ",
+                f"{network} was used with weights of SHA-256 {sha256}, but {choice!r} is "
+                f"{found.name} with {found.sha256}: put the former file into {self.folder}, or "
+                "index anew with the present one",
+            )
+        return found
+
+    def pull(
+        self, network: str, name: str | None = None, progress: download.Progress | None = None
+    ) -> Weights:
+        """Download torchvision's weights `name` (by default the pinned ones) unless they are here.
+
+        A file that is here but changed is replaced. Raises as `resolve` does.
+        """
+        row = zoo.network(network)
+        name = name or pinned(row)
+        if name not in official(row.name):
+            raise _unknown(row, name, self.at_hand(network))
+        self._download(row, name, progress)
+        return self._official(row, name)
+
+    def verify(self) -> list[Verified]:
+        """Hash every checkpoint in the folder, and name those of `SHA256SUMS` that are gone."""
+        pins = sums.read(self.folder)
+        here = {path.name: path for path in self._files()}
+        return [self._verified(name, here.get(name), pins) for name in sorted(here | pins)]
+
+    def at_hand(self, network: str) -> list[str]:
+        """The names that need no download.
+
+        Of the other files in the folder these are the ones whose name begins with the network's.
+        """
+        here = [path.name for path in self._files()]
+        own = [name for name, url in official(network).items() if _file_of(url) in here]
+        prefixes = official_hashes()
+        local = [file for file in here if file not in prefixes and _named_for(file) == network]
+        return [*own, *local, "untrained"]
+
+    def _auto(self, row: zoo.Network) -> Weights:
+        name = pinned(row)
+        if not self._path(row, name).is_file():
+            try:
+                self._download(row, name)
+            except WeightsError as why:
+                if row.name not in FALLBACKS:
+                    raise WeightsError(
+                        "weights-unavailable",
+                        f"the weights {name} of {row.name} are not here: {why}; or choose the "
+                        'weights "untrained"',
+                    ) from why
+                fallback = self.resolve(row.name, FALLBACKS[row.name])
+                notice = f"{fallback.notice} (the pinned weights {name} are not here: {why})"
+                logger.warning(notice)
+                return replace(fallback, notice=notice)
+        return self._official(row, name)
+
+    def _official(self, row: zoo.Network, name: str) -> Weights:
+        path = self._path(row, name)
+        if not path.is_file():
+            self._download(row, name)
+        digest = self._checked(path, official_hashes()[path.name])
+        return Weights(row.name, name, digest, zoo.native_preprocessing(row, name), path)
+
+    def _path(self, row: zoo.Network, name: str) -> Path:
+        return self.folder / _file_of(official(row.name)[name])
+
+    def _local(self, row: zoo.Network, choice: str) -> Weights:
+        file, _, declared = choice.partition(":")
+        path = self.folder / file
+        # A choice comes in requests: it must not name anything outside the folder.
+        inside = Path(file).name == file and path.resolve().parent == self.folder.resolve()
+        if not inside or path.suffix not in checkpoint.SUFFIXES or declared not in ("", *DECLARED):
+            raise _unknown(row, choice, self.at_hand(row.name))
+        how = zoo.native_preprocessing(row)
+        if declared:
+            how = declared_for(declared, how)
+        return Weights(row.name, choice, self._checked(path), how, path)
+
+    def _download(
+        self, row: zoo.Network, name: str, progress: download.Progress | None = None
+    ) -> None:
+        url = official(row.name)[name]
+        file = _file_of(url)
+        if self.offline:
+            raise WeightsError(
+                "weights-offline",
+                f"{file} is not in {self.folder}, and POOL5_OFFLINE forbids to download it: put "
+                f"it there, set POOL5_WEIGHTS_DIR, or run `pool5 weights pull {row.name}` online",
+            )
+        source = f"{self.mirror.rstrip('/')}/{file}" if self.mirror else url
+        logger.info("downloading %s", source)
+        expected = sums.read(self.folder).get(file) or official_hashes()[file]
+        download.fetch(source, self.folder / file, expected=expected, progress=progress)
+
+    def _checked(self, path: Path, announced: str = "") -> str:
+        """The hash of a file, which is the pinned one or becomes it."""
+        with _open(path) as stream:
+            digest = download.sha256(stream)
+        expected = sums.read(self.folder).get(path.name)
+        if not digest.startswith(expected or announced):
+            raise _changed(path, digest, expected or announced)
+        if expected is None:
+            self._pin(path.name, digest)
+        return digest
+
+    def _pin(self, file: str, digest: str) -> None:
+        """Trust this hash from now on."""
+        try:
+            sums.add(self.folder, file, digest)
+        except OSError as why:
+            logger.warning("%s cannot be pinned in %s: %s", file, self.folder, why)
+        else:
+            logger.info("%s is pinned as SHA-256 %s", file, digest)
+
+    def _verified(self, name: str, path: Path | None, pins: Mapping[str, str]) -> Verified:
+        expected = pins.get(name) or official_hashes().get(name)
+        if path is None:
+            return Verified(name, None, expected, "missing")
+        with _open(path) as stream:
+            digest = download.sha256(stream)
+        if expected is None:
+            return Verified(name, digest, None, "unpinned")
+        return Verified(name, digest, expected, "ok" if digest.startswith(expected) else "changed")
+
+    def _files(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(
+            path
+            for path in self.folder.iterdir()
+            if path.suffix in checkpoint.SUFFIXES and path.is_file()
+        )
+
+
+@cache
+def official(network: str) -> Mapping[str, str]:
+    """The addresses of torchvision's weights for a network, by their names in lower case.
+
+    `DEFAULT` is left out: what it stands for changes with torchvision.
+    """
+    members = zoo.enum_weights(zoo.network(network))
+    return {name: member.url for name, member in members.items() if name != "default"}
+
+
+def _file_of(url: str) -> str:
+    return urlsplit(url).path.rpartition("/")[2]
+
+
+def pinned(row: zoo.Network) -> str:
+    """The name of the weights that `auto` means."""
+    known = official(row.name)
+    return row.weights if row.weights in known else next(iter(known))
+
+
+@cache
+def official_hashes() -> Mapping[str, str]:
+    """The hash that each of torchvision's file names ends with: its SHA-256's first digits."""
+    files = (_file_of(url) for name in zoo.names() for url in official(name).values())
+    return {file: Path(file).stem.rpartition("-")[2] for file in files}
+
+
+def _named_for(file: str) -> str | None:
+    """The network that a file's name begins with; `vgg19_bn.pth` is not of `vgg19`."""
+    return max((name for name in zoo.names() if file.startswith(name)), key=len, default=None)
+
+
+def _untrained(row: zoo.Network) -> Weights:
+    return Weights(
+        row.name,
+        "untrained",
+        untrained.recipe_hash(row.name),
+        zoo.native_preprocessing(row),
+        notice=f"{row.name} is untrained: its parameters are random, so neighbours are alike in "
+        "colour and texture and hardly in content",
+    )
+
+
+def _open(path: Path) -> BufferedReader:
+    try:
+        return path.open("rb")
+    except OSError as why:
+        raise WeightsError(
+            "weights-missing",
+            f"{path} cannot be read ({why.strerror}): put the file there or set POOL5_WEIGHTS_DIR",
+        ) from why
+
+
+def _changed(path: Path, digest: str, expected: str) -> WeightsError:
+    return WeightsError(
+        "weights-hash",
+        f"{path} has SHA-256 {digest} where {expected} is pinned: it is damaged or was changed. "
+        "Pull it again, or, if you changed it yourself, remove its line from "
+        f"{path.with_name(sums.NAME)}",
+    )
+
+
+def _unknown(row: zoo.Network, choice: str, at_hand: list[str]) -> WeightsError:
+    theirs = ", ".join(official(row.name))
+    return WeightsError(
+        "weights-unknown",
+        f"{row.name} has no weights {choice!r}: there are auto, {theirs}, untrained and the "
+        f"{' and '.join(checkpoint.SUFFIXES)} files of the weights folder by name, each with "
+        f":{' or :'.join(DECLARED)} to declare its preprocessing; at hand: {', '.join(at_hand)}",
+    )

@@ -1,0 +1,92 @@
+"""The grammar of descriptor specs, and what a fingerprint depends on."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import spec
+from models.errors import SpecError
+from models.pooling import POOLINGS
+from models.preprocess import CAFFE, IMAGENET
+from models.spec import fingerprint, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("resnet152/layer4/gem", "resnet152/layer4/gem"),
+        ("alexnet/fc7", "alexnet/fc7/flatten"),
+        ("vgg19/conv5_4/rmac/pca256", "vgg19/conv5_4/rmac/pca256"),
+        ("alexnet/high", "alexnet/conv5/gem"),
+        ("alexnet/low/mac", "alexnet/conv2/mac"),
+        ("alexnet/conv5", "alexnet/conv5/gem"),
+        ("alexnet/fc6/pca64", "alexnet/fc6/flatten/pca64"),
+        ("alexnet/conv5/gem(p=3)", "alexnet/conv5/gem"),
+        ("alexnet/conv5/gem(p=4)", "alexnet/conv5/gem(p=4)"),
+        ("alexnet/conv5/spoc(centre=1)", "alexnet/conv5/spoc(centre=1)"),
+        ("resnet152/layer3.35/crow", "resnet152/layer3.35/crow"),
+        ("squeezenet1_1/features.12/spoc", "squeezenet1_1/features.12/spoc"),
+        (" alexnet/conv5/gem ", "alexnet/conv5/gem"),
+    ],
+)
+def test_specs_are_resolved_to_one_canonical_text(text: str, canonical: str) -> None:
+    assert str(parse(text)) == canonical
+    assert parse(canonical) == parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "named"),
+    [
+        ("alexnet", "spec-invalid", "alexnet"),
+        ("", "spec-invalid", "''"),
+        ("alexnet//gem", "spec-invalid", "alexnet//gem"),
+        ("nonet/conv5/gem", "spec-unknown-network", "nonet"),
+        ("alexnet/conv6/gem", "spec-unknown-layer", "conv5"),
+        ("alexnet/conv5/best", "spec-unknown-pooling", "best"),
+        ("alexnet/conv5/gem(q=3)", "spec-unknown-pooling", "p=3"),
+        ("alexnet/conv5/gem(p=-1)", "spec-unknown-pooling", "p=-1"),
+        ("alexnet/conv5/gem/pca0", "spec-invalid", "pca0"),
+        ("alexnet/conv5/gem/pca8/pca4", "spec-invalid", "pca8/pca4"),
+    ],
+)
+def test_a_wrong_spec_is_refused_naming_what_is_wrong(text: str, code: str, named: str) -> None:
+    with pytest.raises(SpecError, match=".") as refused:
+        parse(text)
+    assert refused.value.code == code
+    assert named in str(refused.value)
+
+
+@given(
+    pooling=st.sampled_from(sorted(POOLINGS)),
+    layer=st.sampled_from(["conv1", "conv5", "pool5", "fc7", "features.3"]),
+    dim=st.none() | st.integers(1, 9999),
+)
+def test_parsing_the_canonical_text_gives_the_spec_again(
+    pooling: str, layer: str, dim: int | None
+) -> None:
+    made = spec.DescriptorSpec("alexnet", layer, pooling, (), dim)
+    assert parse(str(made)) == made
+
+
+def test_a_fingerprint_changes_with_everything_that_a_descriptor_depends_on() -> None:
+    base = parse("vgg19/conv5_4/gem")
+    prints = [
+        fingerprint(base, "a" * 64, IMAGENET, None),
+        fingerprint(base, "b" * 64, IMAGENET, None),
+        fingerprint(base, "a" * 64, CAFFE, None),
+        fingerprint(base, "a" * 64, replace(IMAGENET, resize=232), None),
+        fingerprint(base, "a" * 64, IMAGENET, "c" * 64),
+        fingerprint(parse("vgg19/conv5_3/gem"), "a" * 64, IMAGENET, None),
+        fingerprint(parse("vgg19/conv5_4/mac"), "a" * 64, IMAGENET, None),
+        fingerprint(parse("vgg19/conv5_4/gem(p=4)"), "a" * 64, IMAGENET, None),
+        fingerprint(parse("vgg16/conv5_3/gem"), "a" * 64, IMAGENET, None),
+    ]
+    assert len(set(prints)) == len(prints)
+
+
+def test_two_names_of_one_activation_have_one_fingerprint() -> None:
+    names = ["alexnet/conv5/gem", "alexnet/features.11/gem"]
+    prints = {fingerprint(parse(name), "a" * 64, IMAGENET, None) for name in names}
+    assert len(prints) == 1
