@@ -30,12 +30,12 @@ def read(stream: BufferedReader, shapes: Mapping[str, torch.Size]) -> dict[str, 
     """
     with _refusing(stream.name):
         found = _reader(stream)(stream, frozenset(shapes))
-    _check(stream.name, found, shapes)
-    with _refusing(stream.name):
-        return {name: _own(stream.name, name, found.get(name)) for name in shapes}
+        _check(stream.name, found, shapes)
+        # Each is let go as it is copied, so that there are never two of all.
+        return {name: _own(stream.name, name, found.pop(name, None)) for name in shapes}
 
 
-Tensors = Mapping[str, torch.Tensor]
+Tensors = dict[str, torch.Tensor]
 
 
 def _reader(stream: BufferedReader) -> Callable[[BufferedReader, frozenset[str]], Tensors]:
@@ -85,11 +85,15 @@ def _read_zip(stream: BufferedReader, names: frozenset[str]) -> Tensors:
 def _asked(loaded: Any, names: frozenset[str]) -> Tensors:
     """The asked tensors of what a pickle held."""
     state = loaded.get("state_dict", loaded)
-    return {
-        name: tensor
-        for key, tensor in state.items()
+    asked = {
+        name: value
+        for key, value in state.items()
         if (name := str(key).removeprefix(_PREFIX)) in names
     }
+    for name, value in asked.items():
+        if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
+            raise TypeError(f"{name} is no dense tensor")
+    return asked
 
 
 def _read_legacy(stream: BufferedReader, names: frozenset[str]) -> Tensors:
@@ -174,6 +178,7 @@ def _own(file: str, name: str, tensor: torch.Tensor | None) -> torch.Tensor:
         return torch.zeros((), dtype=torch.int64)
     dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
     copy = tensor.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
-    if not bool(torch.isfinite(copy).all()):
+    # The extremes tell as much as a mask of all numbers, which would take their memory again.
+    if not bool(torch.isfinite(torch.stack(copy.aminmax())).all()):
         raise WeightsError("weights-not-finite", f"{file} has infinite or NaN numbers in {name}")
     return copy

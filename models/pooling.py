@@ -42,8 +42,9 @@ def gem(x: Tensor, p: float = 3.0) -> Tensor:
     >>> gem(torch.tensor([[[[1.0, 2.0], [2.0, 3.0]]]]), p=3.0).item() ** 3  # (1+8+8+27) / 4
     11.0...
     """
-    mean: Tensor = x.clamp(min=1e-6).pow(p).mean(dim=(2, 3))
-    return torch.pow(mean, 1.0 / p)
+    mean = x.clamp(min=1e-6).pow(p).mean(dim=(2, 3))
+    root: Tensor = mean.pow(1.0 / p)
+    return root
 
 
 def crow(x: Tensor) -> Tensor:
@@ -58,7 +59,8 @@ def crow(x: Tensor) -> Tensor:
     channel = (share.sum(dim=1, keepdim=True) / share).log()
     # A channel without any activation adds nothing, whatever its weight.
     channel = torch.where(share > 0, channel, torch.zeros_like(channel))
-    return (x * position).sum(dim=(2, 3)) * channel
+    weighed: Tensor = (x * position).sum(dim=(2, 3)) * channel
+    return weighed
 
 
 def rmac_regions(height: int, width: int, levels: int = 3) -> list[tuple[int, int, int]]:

@@ -1,5 +1,7 @@
 """The full hashes of a folder's files, in a `SHA256SUMS` as sha256sum writes and checks it."""
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -29,7 +31,13 @@ def read(folder: Path) -> dict[str, str]:
 
 
 def add(folder: Path, file: str, digest: str) -> None:
-    """Write down the hash of a file. Raises OSError where the folder cannot be written."""
+    """Write down the hash of a file.
+
+    Raises OSError where the folder cannot be written, or is declared read-only to everybody, which
+    would not stop a service that runs as root.
+    """
+    if not folder.stat().st_mode & 0o222:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     with download.claimed(folder / f"{NAME}.part") as aside:
         aside.truncate(0)
         sums = read(folder) | {file: digest}

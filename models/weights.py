@@ -186,8 +186,10 @@ class WeightsFolder:
     def _local(self, row: zoo.Network, choice: str) -> Weights:
         file, _, declared = choice.partition(":")
         path = self.folder / file
-        # A choice comes in requests: it must not name anything outside the folder.
-        inside = Path(file).name == file and path.resolve().parent == self.folder.resolve()
+        # A choice comes in requests: it must not name anything outside the folder. What is not
+        # printable (NUL, lone surrogates) is no file name at all.
+        plain = file.isprintable() and Path(file).name == file
+        inside = plain and path.resolve().parent == self.folder.resolve()
         if not inside or path.suffix not in checkpoint.SUFFIXES or declared not in ("", *DECLARED):
             raise _unknown(row, choice, self.at_hand(row.name))
         how = zoo.native_preprocessing(row)

@@ -1,6 +1,7 @@
 """What every test may ask for; nothing here needs a network or a GPU."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,18 @@ def shared_images() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_weights() -> Path:
-    """Genuine weights of two small networks."""
-    return _folder("weights")
+def shared_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Genuine weights of two small networks, copied: pool5 notes hashes beside what it uses."""
+    copied = tmp_path_factory.mktemp("weights")
+    for file in _folder("weights").glob("*.pth"):
+        shutil.copyfile(file, copied / file.name)
+    return copied
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("POOL5_") and name != REQUIRE_BROWSER]:
+    for name in [
+        name for name in os.environ if name.startswith("POOL5_") and name != REQUIRE_BROWSER
+    ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("POOL5_OFFLINE", "1")

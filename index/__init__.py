@@ -1,0 +1,27 @@
+"""Descriptors and metadata in, neighbours out: a durable catalog with FAISS over it."""
+
+from index.catalog import Catalog
+from index.collection import Collection
+from index.errors import CollectionError
+from index.item import Item, Neighbour, NewItem, Outcome, check_id
+from index.jobs import FileOutcome, Job, Jobs
+from index.pictures import PictureStore
+from index.ranking.expansion import Expansion
+from index.space import Space
+
+__all__ = [
+    "Catalog",
+    "Collection",
+    "CollectionError",
+    "Expansion",
+    "FileOutcome",
+    "Item",
+    "Job",
+    "Jobs",
+    "Neighbour",
+    "NewItem",
+    "Outcome",
+    "PictureStore",
+    "Space",
+    "check_id",
+]

@@ -1,0 +1,309 @@
+"""A collection: items in, neighbours out."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection as Several
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sqlalchemy import Connection, func, select, update
+
+from index import descriptors, tables, writing
+from index import metadata as json_metadata
+from index.current import Current
+from index.errors import CollectionError
+from index.filters import compile_filter
+from index.item import Item, Neighbour, NewItem, Outcome, Vector
+from index.pictures import PictureStore
+from index.planner import Policy
+from index.ranking.expansion import Expansion
+from index.search import Searching, asked
+from index.space import Space, check_same
+
+if TYPE_CHECKING:
+    from index.catalog import Catalog
+
+ITEMS = tables.items
+
+
+class Collection:
+    """A named set of items with descriptors in the same spaces. Safe for any number of threads.
+
+    From a `Catalog`, or alone:
+
+        with Collection.open("pictures", spaces=[space]) as collection:
+            collection.add(items)
+            neighbours = collection.search(descriptor, k=10)
+    """
+
+    def __init__(
+        self, catalog: "Catalog", row: Any, spaces: Mapping[str, tuple[int, Space]]
+    ) -> None:
+        self.id: int = row.id
+        self.name: str = row.name
+        self.settings: dict[str, Any] = row.settings
+        self.created_at: datetime = row.created_at
+        self.spaces: dict[str, Space] = {name: space for name, (_, space) in spaces.items()}
+        self.pictures = PictureStore(str(catalog.folder / "pictures" / str(row.id)))
+        self._catalog = catalog
+        self._database = catalog.database
+        self._numbered = spaces
+        self._current = Current(
+            catalog.database,
+            row.id,
+            spaces,
+            Policy.of(row.settings),
+            catalog.folder / "generations" / str(row.id),
+        )
+
+    @classmethod
+    def open(
+        cls, folder: Path | str, name: str = "default", spaces: Sequence[Space] | None = None
+    ) -> "Collection":
+        """Open a collection without a catalog at hand, and make it where `spaces` say of what.
+
+        Raises CollectionError: `collection-unknown`, `collection-fingerprint-differs` and those of
+        `Catalog.open` and `Catalog.create_collection`.
+        """
+        from index.catalog import Catalog
+
+        catalog = Catalog.open(Path(folder))
+        try:
+            if spaces is None or name in catalog.names():
+                collection = catalog.collection(name)
+                check_same(collection.spaces, spaces or (), name)
+                return collection
+            return catalog.create_collection(name, spaces, {})
+        except BaseException:
+            catalog.close()
+            raise
+
+    def close(self) -> None:
+        """Close the catalog of a collection that was opened alone."""
+        self._catalog.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def add(
+        self,
+        items: Sequence[NewItem],
+        also: Callable[[Connection, list[Outcome]], None] | None = None,
+    ) -> list[Outcome]:
+        """Add items, in one transaction, as if one after another; an outcome for each.
+
+        An id with the same content and metadata is `unchanged` (name, source and stamp follow); the
+        same content with other metadata, or other content, is `replaced`. On return all is on disk
+        and found by every search. `also` writes into the same transaction; it must not use this
+        catalog otherwise.
+
+        Raises CollectionError (`item-id-invalid`, `descriptor-invalid`, `metadata-invalid`,
+        `collection-unknown`); then nothing is changed.
+        """
+        contents = {item.sha256 for item in items}
+        try:
+            whole = [writing.checked(item, self.spaces) for item in items]
+            with self._writing() as connection:
+                there = writing.items_of(connection, self.id, [item.id for item in whole])
+                change = writing.planned(there, whole)
+                writing.write(connection, self.id, self._numbered, change)
+                if also is not None:
+                    also(connection, change.outcomes)
+        except BaseException:
+            self.pictures.arrived(contents)
+            self._settle(contents)
+            raise
+        self.pictures.arrived(contents)
+        self._settle({item.sha256 for item in change.removed})
+        return change.outcomes
+
+    def check(self, item: NewItem) -> None:
+        """Raise what `add` would raise for this item, so that it fails alone and not its batch."""
+        writing.checked(item, self.spaces)
+
+    def remove(self, ids: Sequence[str]) -> list[bool]:
+        """Remove items, and the pictures that no other item uses; whether each was there."""
+        with self._writing() as connection:
+            there = writing.items_of(connection, self.id, ids)
+            writing.remove(connection, self.id, [item.key for item in there.values()])
+        self._settle({item.sha256 for item in there.values()})
+        return [item_id in there for item_id in ids]
+
+    def patch(self, item_id: str, metadata: Mapping[str, Any]) -> Item:
+        """Change an item's metadata by a JSON merge patch (RFC 7396), null removing a member.
+
+        Raises CollectionError: `item-unknown`, `metadata-invalid`.
+        """
+        with self._writing() as connection:
+            item = self._item(connection, item_id)
+            merged = json_metadata.checked(json_metadata.merge(item.metadata, metadata))
+            changing = update(ITEMS).where(ITEMS.c.key == item.key).values(metadata=merged)
+            connection.execute(changing)
+            return self._item(connection, item_id)
+
+    def get(self, item_id: str) -> Item:
+        """Return one item. Raises CollectionError: `item-unknown`."""
+        with self._database.reading() as connection:
+            return self._item(connection, item_id)
+
+    def items(
+        self,
+        after: str | None = None,
+        limit: int = 100,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the field's word
+    ) -> list[Item]:
+        """At most `limit` items in the order of their ids, from the first after the id `after`.
+
+        Raises CollectionError: `filter-invalid`.
+        """
+        query = select(ITEMS).where(ITEMS.c.collection_id == self.id)
+        if after is not None:
+            query = query.where(ITEMS.c.id > after)
+        if filter is not None:
+            query = query.where(compile_filter(filter))
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(ITEMS.c.id).limit(limit))
+            return [writing.to_item(row) for row in rows]
+
+    def count(self) -> int:
+        """How many items there are."""
+        query = select(func.count()).where(ITEMS.c.collection_id == self.id)
+        with self._database.reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def known(self, ids: Sequence[str]) -> dict[str, tuple[str, str | None]]:
+        """Content (SHA-256) and file stamp of those of `ids` that are there."""
+        with self._database.reading() as connection:
+            found = writing.items_of(connection, self.id, ids)
+        return {item_id: (item.sha256, item.stamp) for item_id, item in found.items()}
+
+    def vectors(self, ids: Sequence[str], space: str) -> Vector:
+        """The descriptors of items in one space, (n, dim) float32 in the order of `ids`.
+
+        Raises CollectionError: `item-unknown`, `space-unknown`.
+        """
+        self.check_spaces([space])
+        space_id, described = self._numbered[space]
+        with self._database.reading() as connection:
+            there = writing.items_of(connection, self.id, ids)
+            for item_id in ids:
+                if item_id not in there:
+                    raise self._unknown(item_id)
+            keys = np.array([there[item_id].key for item_id in ids], dtype=np.int64)
+            found, vectors = descriptors.of_keys(connection, space_id, described, keys)
+        return vectors[np.searchsorted(found, keys)]
+
+    def all_vectors(self, space: str) -> Vector:
+        """The descriptors of all items in one space, (n, dim) float32, the oldest item first.
+
+        Raises CollectionError: `space-unknown`.
+        """
+        self.check_spaces([space])
+        space_id, described = self._numbered[space]
+        with self._database.reading() as connection:
+            chunks = descriptors.after(connection, space_id, described, 0)
+            none = np.empty((0, described.dim), dtype=np.float32)
+            return np.concatenate([none, *(vectors for _, vectors in chunks)])
+
+    def check_spaces(self, names: Several[str]) -> None:
+        """Raise CollectionError (`space-unknown`) unless all of these are spaces of this one."""
+        for name in names:
+            if name not in self.spaces:
+                raise CollectionError(
+                    "space-unknown",
+                    f"collection {self.name!r} has no space {name!r}: it has {sorted(self.spaces)}",
+                )
+
+    def search(
+        self,
+        query: Vector | Mapping[str, Vector],
+        k: int = 10,
+        *,
+        space: str | Mapping[str, float] | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the field's word
+        offset: int = 0,
+        exclude: Several[str] = (),
+        expansion: Expansion | Mapping[str, Any] | None = None,
+    ) -> list[Neighbour]:
+        """The k nearest items from the `offset`-th on, best first; fewer only where fewer exist.
+
+        `query` is (dim,) float32, of any norm, or one for each space asked. `space` may be left out
+        where there is only one, or where `query` names them; {name: weight} asks for the weighted
+        sum of cosines (weights scaled to sum 1) over the union of each space's candidates.
+        `filter` is explained in `index.filters`; the ids in `exclude` are passed over; `expansion`
+        asks again with the mean of the query and its neighbours.
+
+        Raises CollectionError: `search-invalid`, `space-unknown`, `space-required`,
+        `space-weights-invalid`, `descriptor-invalid`, `filter-invalid`, `expansion-invalid`.
+        """
+        if k < 1 or offset < 0:
+            raise CollectionError(
+                "search-invalid", f"k = {k} is below 1 or offset = {offset} below 0"
+            )
+        if isinstance(expansion, Mapping):
+            expansion = Expansion.of(expansion)
+        chosen = asked(query, space, self.spaces)
+        clause = None if filter is None else compile_filter(filter)
+        searching = Searching(self._database, self._current, self.id, self._numbered)
+        return searching.search(chosen, k, offset, clause, exclude, expansion)
+
+    def compact(self) -> bool:
+        """Seal the delta into new generations, while searches and writes go on.
+
+        False: there was nothing to do, or another thread or process is at it. Raises OSError when
+        the disk is full; all goes on with the old generations then.
+        """
+        return self._current.compact()
+
+    def needs_compaction(self) -> bool:
+        """Whether so much waits outside the generations that compaction pays."""
+        return self._current.due()
+
+    def status(self) -> dict[str, Any]:
+        """Items, and for each space which index it has, why, and how many items in which part."""
+        view = self._current.view()
+        return {"items": self.count(), "spaces": {name: view.status(name) for name in self.spaces}}
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._database.writing() as connection:
+            there = select(tables.collections.c.id).where(tables.collections.c.id == self.id)
+            if connection.execute(there).scalar() is None:
+                raise CollectionError(
+                    "collection-unknown", f"collection {self.name!r} was dropped: make it again"
+                )
+            yield connection
+
+    def _item(self, connection: Connection, item_id: str) -> Item:
+        found = writing.items_of(connection, self.id, [item_id])
+        if not found:
+            raise self._unknown(item_id)
+        return found[item_id]
+
+    def _unknown(self, item_id: str) -> CollectionError:
+        return CollectionError(
+            "item-unknown", f"collection {self.name!r} has no item {item_id!r}: list its items"
+        )
+
+    def _settle(self, contents: Several[str]) -> None:
+        """Let go of the pictures of these contents, unless an item still has them."""
+
+        def used() -> set[str]:
+            query = select(ITEMS.c.sha256).where(
+                ITEMS.c.collection_id == self.id, ITEMS.c.sha256.in_(tables.listed(contents))
+            )
+            with self._database.reading() as connection:
+                return set(connection.execute(query).scalars())
+
+        self.pictures.settle(contents, used)

@@ -1,0 +1,135 @@
+"""The catalog's SQLite file: durable transactions, one writer at a time, readers never wait."""
+
+import json
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, exc
+
+from index.errors import CollectionError
+
+logger = logging.getLogger(__name__)
+
+BUSY_S = 60
+"""How long a writer waits for a writer of another process."""
+
+PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -16384",
+)
+
+
+class Database:
+    """One SQLite file, opened by any number of threads and processes."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create `path` and bring its schema up to date.
+
+        Raises CollectionError: `catalog-newer`, `catalog-unreadable`.
+        """
+        self.path = path
+        self._engine = _engine(path)
+        self._writer = threading.Lock()
+        self._watching = threading.Lock()
+        try:
+            with self.writing() as connection:
+                _migrate(connection, path)
+            self._watch = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        except (sqlite3.DatabaseError, exc.DatabaseError) as error:
+            self._engine.dispose()
+            raise _unreadable(path, error) from error
+        except CollectionError:
+            self._engine.dispose()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One consistent snapshot, which does not wait for writers nor hold them up."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that is on the disk when this ends, or wholly undone.
+
+        Not to be nested: a writer inside a writer would wait for itself.
+        """
+        with self._writer, self._engine.connect() as connection:
+            writer = connection.execution_options(pool5_writes=True)
+            with writer.begin():
+                yield writer
+
+    def version(self) -> int:
+        """Another number after every commit, of whichever thread or process."""
+        with self._watching:
+            row = self._watch.execute("PRAGMA data_version").fetchone()
+        return int(row[0])
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._watching:
+            self._watch.close()
+        self._engine.dispose()
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        pool_size=8,
+        max_overflow=-1,
+        connect_args={"timeout": BUSY_S, "check_same_thread": False},
+        json_serializer=partial(json.dumps, ensure_ascii=False, allow_nan=False),
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin below, where their kind is known
+        for pragma in PRAGMAS:
+            connection.execute(pragma)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A transaction that reads first and writes then cannot be upgraded under another writer.
+        writes = connection.get_execution_options().get("pool5_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _migrate(connection: Connection, path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    scripts = ScriptDirectory.from_config(config)
+    there = MigrationContext.configure(connection).get_current_revision()
+    if there is not None and there not in {known.revision for known in scripts.walk_revisions()}:
+        raise CollectionError(
+            "catalog-newer",
+            f"{path} has schema {there}, which this version of pool5 does not know: "
+            "use the version that wrote it, or a newer one",
+        )
+    if there == scripts.get_current_head():
+        return
+    logger.info("migrating %s from schema %s", path, there)
+    # What alembic's `upgrade` does, over our connection and in our transaction.
+    steps = partial(scripts._upgrade_revs, "head")
+    with EnvironmentContext(config, scripts, fn=lambda revision, _: steps(revision)) as environment:
+        environment.configure(connection=connection)
+        environment.run_migrations()
+
+
+def _unreadable(path: Path, error: Exception) -> CollectionError:
+    return CollectionError(
+        "catalog-unreadable",
+        f"{path} is not a catalog that can be read ({error}): restore it from a backup",
+    )

@@ -1,0 +1,12 @@
+"""What can go wrong with what a caller hands to `index`; every error has a stable code."""
+
+
+class CollectionError(Exception):
+    """An error that a caller can act on.
+
+    `code` is stable and machine-readable (kebab-case); the message names the input and the remedy.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,55 @@
+"""Metadata: the JSON object that an item carries, checked before it is stored."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from index.errors import CollectionError
+
+LARGEST_BYTES = 65_536
+DEEPEST = 32
+
+
+def checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `metadata` as it will be read back: a JSON object, of UTF-8, finite, not too large.
+
+    Raises CollectionError: `metadata-invalid`.
+    """
+    try:
+        text = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CollectionError("metadata-invalid", f"metadata is not JSON: {error}") from error
+    if size > LARGEST_BYTES:
+        raise CollectionError(
+            "metadata-invalid", f"metadata has {size} bytes as JSON, {LARGEST_BYTES} are allowed"
+        )
+    if _depth(metadata) > DEEPEST:
+        raise CollectionError("metadata-invalid", f"metadata is deeper than {DEEPEST} levels")
+    stored: dict[str, Any] = json.loads(text)
+    return stored
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """Merge `patch` into `target`, null removing a member (JSON merge patch, RFC 7396 section 2).
+
+    >>> merge({"colour": "red", "size": {"eu": 42, "us": 9}}, {"colour": None, "size": {"us": 10}})
+    {'size': {'eu': 42, 'us': 10}}
+    """
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge(merged.get(name), value)
+    return merged
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, Mapping):
+        return 1 + max(map(_depth, value.values()), default=0)
+    if isinstance(value, list | tuple):
+        return 1 + max(map(_depth, value), default=0)
+    return 0

@@ -1,0 +1,112 @@
+"""The pictures that a collection keeps, by content, on any file system that fsspec knows."""
+
+import hashlib
+import os
+import threading
+import uuid
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Literal, get_args
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from index.errors import CollectionError
+from index.generation import sync_folder
+
+Kind = Literal["thumbnail", "original"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class PictureStore:
+    """Pictures of one collection, named by the SHA-256 of the original.
+
+    A picture is put before its item is committed: an item never lacks its picture, and a picture
+    without an item is found again when the same one is added.
+    """
+
+    def __init__(self, url: str) -> None:
+        """`url` is a folder, or an address of fsspec such as `s3://bucket/pictures/1`."""
+        self._files, self._root = fsspec.url_to_fs(url)
+        self._local = isinstance(self._files, LocalFileSystem)
+        self._changing = threading.Lock()
+        self._awaited: set[str] = set()
+
+    def put(self, sha256: str, kind: Kind, content: bytes) -> None:
+        """Keep a picture durably; one that is there already stays.
+
+        Until `settle` it is not removed: an item that refers to it is on its way.
+        """
+        path = self._path(sha256, kind)
+        with self._changing:
+            self._awaited.add(sha256)
+        if self._files.exists(path):
+            return
+        if self._local:
+            _write(Path(path), content)
+        else:
+            self._files.pipe_file(path, content)
+
+    def get(self, sha256: str, kind: Kind) -> bytes | None:
+        """A picture's bytes; None: it is not kept.
+
+        Raises CollectionError: `picture-damaged`, for an original that is no longer what it was.
+        """
+        try:
+            content: bytes = self._files.cat_file(self._path(sha256, kind))
+        except FileNotFoundError:
+            return None
+        if kind == "original" and hashlib.sha256(content).hexdigest() != sha256:
+            raise CollectionError(
+                "picture-damaged",
+                f"the picture kept as {sha256} has other bytes now: add it again",
+            )
+        return content
+
+    def settle(self, sha256s: Collection[str], used: Callable[[], Collection[str]]) -> None:
+        """Items came or went: remove those of these pictures that no item uses.
+
+        `used` tells which of them are used, and is asked when no `put` can come in between.
+        """
+        if not sha256s:
+            return
+        with self._changing:
+            for sha256 in set(sha256s) - set(used()) - self._awaited:
+                for kind in KINDS:
+                    self._remove(self._path(sha256, kind))
+
+    def arrived(self, sha256s: Collection[str]) -> None:
+        """The items that these pictures were put for are committed, or will never be."""
+        with self._changing:
+            self._awaited.difference_update(sha256s)
+
+    def drop(self) -> None:
+        """Remove all pictures."""
+        if self._files.exists(self._root):
+            self._files.rm(self._root, recursive=True)
+
+    def _path(self, sha256: str, kind: Kind) -> str:
+        if kind not in KINDS or not sha256.isalnum():
+            raise ValueError(f"{kind!r} {sha256!r} names no picture")
+        return f"{self._root}/{kind}/{sha256[:2]}/{sha256}"
+
+    def _remove(self, path: str) -> None:
+        if self._files.exists(path):
+            self._files.rm_file(path)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that it is whole and durable, or not there."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.aside")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    for folder in (path.parent, *(new.parent for new in made)):
+        sync_folder(folder)

@@ -1,0 +1,215 @@
+"""One search: from query vectors to neighbours with their metadata."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from sqlalchemy import Connection, Text, bindparam, select
+
+from index import descriptors, tables
+from index.current import Current
+from index.database import Database
+from index.errors import CollectionError
+from index.filters import Clause
+from index.item import Keys, Neighbour, Vector
+from index.ranking import fusion
+from index.ranking.expansion import Expansion, expand
+from index.space import Space
+from index.view import View
+
+CANDIDATES = 4
+"""Candidates of each space for one neighbour of several spaces."""
+FEWEST_CANDIDATES = 200
+ATTEMPTS = 8
+
+ITEMS = tables.items
+SHOWN = select(ITEMS.c.key, ITEMS.c.id, ITEMS.c.name, ITEMS.c.metadata).where(
+    ITEMS.c.key.in_(tables.listing(bindparam("keys", type_=Text)))
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One space of a query: its share of the score, and a vector (dim,) float32 of norm 1."""
+
+    space: str
+    weight: float
+    query: Vector
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Keys and scores, best first; `whole` unless the catalog has moved on meanwhile."""
+
+    keys: Keys
+    scores: Vector
+    whole: bool = True
+
+
+def asked(
+    query: Vector | Mapping[str, Vector],
+    space: str | Mapping[str, float] | None,
+    spaces: Mapping[str, Space],
+) -> list[Asked]:
+    """What is asked of which space. Raises CollectionError as `Collection.search` says."""
+    weights = fusion.weights(_weights(query, space, spaces))
+    vectors = query if isinstance(query, Mapping) else dict.fromkeys(weights, query)
+    if not isinstance(query, Mapping) and len(weights) > 1:
+        raise CollectionError("space-required", f"give a vector for each of {sorted(weights)}")
+    chosen = []
+    for name, weight in weights.items():
+        if name not in spaces:
+            raise CollectionError(
+                "space-unknown", f"there is no space {name!r}: there are {sorted(spaces)}"
+            )
+        if name not in vectors:
+            raise CollectionError("space-required", f"the query has no vector for space {name!r}")
+        vector = descriptors.check_vector(f"query, space {name!r}", vectors[name], spaces[name])
+        chosen.append(Asked(name, weight, _unit(vector, name)))
+    return chosen
+
+
+@dataclass(frozen=True)
+class Searching:
+    """Searches of one collection."""
+
+    database: Database
+    current: Current
+    collection_id: int
+    spaces: Mapping[str, tuple[int, Space]]
+
+    def search(
+        self,
+        chosen: list[Asked],
+        k: int,
+        offset: int,
+        clause: Clause | None,
+        exclude: Collection[str],
+        expansion: Expansion | None,
+    ) -> list[Neighbour]:
+        """The neighbours in places `offset` to `offset` + k.
+
+        An item that is replaced between our look at the index and our look at the catalog would be
+        missing from both; then we look again.
+        """
+        found: list[Neighbour] = []
+        for _ in range(ATTEMPTS):
+            view = self.current.view()
+            with self.database.reading() as connection:
+                one = _One(connection, view, self)
+                ranking = one.ranking(chosen, k + offset, clause, exclude, expansion)
+                found, whole = one.neighbours(ranking, offset, k)
+            if whole:
+                break
+        return found
+
+
+@dataclass(frozen=True)
+class _One:
+    """One attempt, on one view and one snapshot of the catalog."""
+
+    connection: Connection
+    view: View
+    searching: Searching
+
+    def ranking(
+        self,
+        chosen: list[Asked],
+        k: int,
+        clause: Clause | None,
+        exclude: Collection[str],
+        expansion: Expansion | None,
+    ) -> Ranking:
+        """The k best that are allowed."""
+        excluded = self._keys(ITEMS.c.id.in_(tables.listed(exclude))) if exclude else None
+        allowed = None if clause is None else self._keys(clause)
+        if expansion is not None:
+            chosen = [self._expanded(one, expansion, allowed, excluded) for one in chosen]
+        ranking = self._ranked(chosen, k, allowed, excluded)
+        if allowed is not None and allowed.size and allowed[-1] > self.view.key:
+            return replace(ranking, whole=False)
+        return ranking
+
+    def neighbours(self, ranking: Ranking, offset: int, k: int) -> tuple[list[Neighbour], bool]:
+        """Places `offset` to `offset` + k with names and metadata; whether none is missing."""
+        keys, scores = ranking.keys[offset : offset + k], ranking.scores[offset : offset + k]
+        wanted = {"keys": tables.packed(keys.tolist())}
+        rows = {row.key: row for row in self.connection.execute(SHOWN, wanted)}
+        found = [
+            Neighbour(key, rows[key].id, score, rows[key].name, rows[key].metadata)
+            for key, score in zip(keys.tolist(), scores.tolist(), strict=True)
+            if key in rows
+        ]
+        return found, ranking.whole and len(found) == keys.size
+
+    def _ranked(
+        self, chosen: list[Asked], k: int, allowed: Keys | None, excluded: Keys | None
+    ) -> Ranking:
+        if len(chosen) == 1:
+            keys, scores = self._nearest(chosen[0], k, allowed, excluded)
+            return Ranking(keys, scores)
+        each = max(FEWEST_CANDIDATES, CANDIDATES * k)
+        candidates = [self._nearest(one, each, allowed, excluded)[0] for one in chosen]
+        union = np.unique(np.concatenate(candidates))
+        there, total = union, np.zeros(union.size, dtype=np.float32)
+        for one in chosen:
+            there, vectors = self._vectors(one.space, union)
+            if there.size < union.size:
+                return Ranking(there[:0], total[:0], whole=False)
+            total += np.float32(one.weight) * np.clip(vectors @ one.query, -1, 1)
+        best = np.lexsort((there, -total))[:k]
+        return Ranking(there[best], total[best])
+
+    def _nearest(
+        self, one: Asked, k: int, allowed: Keys | None, excluded: Keys | None
+    ) -> tuple[Keys, Vector]:
+        if excluded is None:
+            return self.view.search(one.space, one.query, k, allowed)
+        keys, scores = self.view.search(one.space, one.query, k + excluded.size, allowed)
+        kept = np.flatnonzero(~np.isin(keys, excluded))[:k]
+        return keys[kept], scores[kept]
+
+    def _expanded(
+        self, one: Asked, expansion: Expansion, allowed: Keys | None, excluded: Keys | None
+    ) -> Asked:
+        keys, scores = self._nearest(one, expansion.n, allowed, excluded)
+        there, vectors = self._vectors(one.space, keys)
+        known = np.isin(keys, there)
+        order = np.searchsorted(there, keys[known])
+        return replace(one, query=expand(one.query, vectors[order], scores[known], expansion.alpha))
+
+    def _vectors(self, space: str, keys: Keys) -> tuple[Keys, Vector]:
+        space_id, described = self.searching.spaces[space]
+        return descriptors.of_keys(self.connection, space_id, described, keys)
+
+    def _keys(self, clause: Clause) -> Keys:
+        """Ascending keys of the items for which `clause` holds."""
+        query = select(ITEMS.c.key).where(
+            ITEMS.c.collection_id == self.searching.collection_id, clause
+        )
+        rows = self.connection.execute(query.order_by(ITEMS.c.key)).scalars().all()
+        return np.array(rows, dtype=np.int64)
+
+
+def _weights(
+    query: Vector | Mapping[str, Vector],
+    space: str | Mapping[str, float] | None,
+    spaces: Mapping[str, Space],
+) -> Mapping[str, float]:
+    if isinstance(space, str):
+        return {space: 1.0}
+    if space is not None:
+        return space
+    if isinstance(query, Mapping):
+        return dict.fromkeys(query, 1.0)
+    if len(spaces) > 1:
+        raise CollectionError("space-required", f"name one of the spaces {sorted(spaces)}")
+    return dict.fromkeys(spaces, 1.0)
+
+
+def _unit(vector: Vector, name: str) -> Vector:
+    norm = np.linalg.norm(vector)
+    if norm == 0:
+        raise CollectionError("descriptor-invalid", f"query, space {name!r}: it is zero everywhere")
+    unit: Vector = vector / norm
+    return unit

@@ -1,0 +1,1 @@
+"""HTTP, command line, jobs and search page over `models` and `index`."""

@@ -1,0 +1,105 @@
+"""The FastAPI application: routes, middleware, life cycle."""
+
+import importlib.resources
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
+
+from service import problems
+from service.engine import Engine
+from service.fetch import Fetcher
+from service.indexing import spool
+from service.indexing.opening import open_source
+from service.indexing.runner import JobRunner
+from service.logs import LogRequests
+from service.metrics import MeasureRequests
+from service.routes import collections, descriptors, health, items, jobs, networks, search
+from service.schemas import NewJob, ProblemBody, SearchBody
+from service.security import Guard
+
+PAGE = Path(__file__).parent / "page"
+
+
+def create_app(engine: Engine) -> FastAPI:
+    """The service over an engine, which whoever opened it closes after the service has ended."""
+    settings = engine.settings
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(engine.ensure_default)
+        runner = JobRunner(engine, partial(open_source, settings))
+        app.state.engine = engine
+        app.state.runner = runner
+        app.state.fetcher = Fetcher(offline=settings.offline, max_bytes=settings.max_picture_bytes)
+        app.state.probed = None
+        app.state.stopping = threading.Event()
+        jobs_left = await run_in_threadpool(engine.catalog.jobs.list, None, 10_000)
+        spool.sweep(settings.data, [job for job in jobs_left if job.state not in jobs.FINISHED])
+        runner.start()
+        try:
+            yield
+        finally:
+            app.state.stopping.set()
+            await run_in_threadpool(runner.stop)
+
+    app = FastAPI(
+        title="pool5",
+        version=health.VERSION,
+        summary="Image search on the activations of convolutional networks",
+        description="Errors are problem details (RFC 9457) with a stable `code`.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
+    for resource in (networks, descriptors, collections, items, search, jobs, health):
+        app.include_router(resource.router)
+    _add_pages(app)
+    _describe_bodies(app)
+    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(MeasureRequests)
+    app.add_middleware(LogRequests)
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    """The search page, the API page and what the problem types point to."""
+    swagger = importlib.resources.files("fastapi_offline") / "static"
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/docs", include_in_schema=False)
+    async def api_page() -> HTMLResponse:
+        return HTMLResponse((PAGE / "api.html").read_text())
+
+    @app.get("/problems/{code}", include_in_schema=False)
+    async def problem_type(code: str) -> PlainTextResponse:
+        return PlainTextResponse(f"{code}: HTTP status {problems.status_of(code)}\n")
+
+    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+    app.mount("/swagger", StaticFiles(directory=str(swagger)), name="swagger")
+
+
+def _describe_bodies(app: FastAPI) -> None:
+    """Put the schemas into OpenAPI that routes with several content types refer to by name."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        for model in (SearchBody, NewJob, ProblemBody):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            document["components"]["schemas"].update(schema.pop("$defs", {}))
+            document["components"]["schemas"][model.__name__] = schema
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,79 @@
+"""`pool5 index`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from index import Job
+from service import logs
+from service.cli.options import ENGINE, CollectionName, Json, print_json, status, takes_settings
+from service.cli.progress import run_job
+from service.engine import DEFAULT, Engine
+from service.settings import Settings
+
+_MANIFESTS = (".jsonl", ".ndjson", ".csv")
+SHOWN_ERRORS = 10
+
+
+@takes_settings(*ENGINE, "decode_threads", "batch_size", "max_picture_bytes", "max_pixels")
+def index(
+    settings: Settings,
+    pictures: Annotated[
+        Path, typer.Argument(help="a folder, an archive, or a manifest (.jsonl, .csv)")
+    ],
+    collection: CollectionName = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Index pictures, with progress. Again: only what is new. Interrupted: it goes on."""
+    logs.configure(settings.log_format)
+    source = source_of(pictures)
+    with Engine(settings) as engine:
+        if collection == DEFAULT:
+            engine.ensure_default()
+        job = run_job(engine, engine.catalog.collection(collection), source)
+        if json:
+            print_json(outcome(job))
+        else:
+            report(engine, job)
+    if job.state == "failed":
+        raise typer.Exit(1)
+
+
+def source_of(pictures: Path) -> dict[str, Any]:
+    """What a job over this path reads. The operator named it, so it is its own allowed root."""
+    path = pictures.expanduser().resolve()
+    if not path.exists():
+        raise FileNotFoundError(2, "No such file or directory", str(pictures))
+    if path.is_dir():
+        return {"folder": str(path), "roots": [str(path)]}
+    if path.suffix.lower() in _MANIFESTS:
+        return {"manifest": str(path), "roots": [str(path.parent)]}
+    return {"archive": str(path)}
+
+
+def outcome(job: Job) -> dict[str, Any]:
+    """How a job ended, for scripts."""
+    return {
+        "id": job.id,
+        "collection": job.collection,
+        "state": job.state,
+        "total": job.total,
+        "done": job.done,
+        "failed": job.failed,
+        "unchanged": job.unchanged,
+        "problem": job.problem,
+    }
+
+
+def report(engine: Engine, job: Job) -> None:
+    """How a job ended, for people."""
+    new = job.done - job.unchanged
+    failed = f", {job.failed} failed" if job.failed else ""
+    status.print(f"{new} indexed, {job.unchanged} unchanged{failed}")
+    for error in engine.catalog.jobs.errors(job.id, 0, SHOWN_ERRORS):
+        status.print(f"  {error.reference}: {error.detail} ({error.code})", markup=False)
+    if job.failed > SHOWN_ERRORS:
+        status.print(f"  … and {job.failed - SHOWN_ERRORS} more: GET /v1/jobs/{job.id}/errors")
+    if job.problem:
+        status.print(f"the job failed: {job.problem['detail']}", markup=False)

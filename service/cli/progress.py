@@ -1,0 +1,95 @@
+"""Long work with a bar: count, rate, time left."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from index import Collection, Job
+from service.cli.options import status
+from service.engine import Engine
+from service.indexing.opening import open_source
+from service.indexing.runner import JobRunner
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Steps per second over the last seconds."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f}/s" if speed else "", style="progress.data.speed")
+
+
+@contextmanager
+def counted(description: str, total: int | None = None) -> Iterator[tuple[Progress, TaskID]]:
+    """A bar over things that are counted."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}"),
+        console=status,
+    ) as progress:
+        yield progress, progress.add_task(description, total=total, remark="")
+
+
+@contextmanager
+def transferred(description: str) -> Iterator[Any]:
+    """A bar over bytes; yields what takes (done, total)."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=status,
+    ) as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def run_job(engine: Engine, collection: Collection, source: dict[str, Any]) -> Job:
+    """Index a source as a job with a progress bar, and return the job when it has ended.
+
+    A job over the same source that was interrupted is taken up again. On Ctrl-C it is handed back
+    to the queue: the next `pool5 index` or `pool5 serve` goes on with it.
+    """
+    open_source(engine.settings, source)
+    jobs = engine.catalog.jobs
+    left = [
+        job
+        for job in jobs.list(collection.name, 1000)
+        if job.state in ("queued", "running") and job.source == source
+    ]
+    job = left[-1] if left else jobs.create(collection.name, source)
+    runner = JobRunner(engine, partial(open_source, engine.settings))
+    name = next(value for key, value in source.items() if key in ("folder", "manifest", "archive"))
+    runner.start()
+    try:
+        with counted(f"indexing {name}") as (progress, task):
+            while job.state in ("queued", "running"):
+                time.sleep(0.1)
+                job = jobs.get(job.id)
+                remark = f"{job.failed} failed" if job.failed else ""
+                progress.update(
+                    task, completed=job.done + job.failed, total=job.total, remark=remark
+                )
+    finally:
+        runner.stop()
+    return job

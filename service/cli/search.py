@@ -1,0 +1,77 @@
+"""`pool5 search`."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from service import logs, query
+from service.cli.options import (
+    ENGINE,
+    CollectionName,
+    Json,
+    SpaceName,
+    console,
+    print_json,
+    takes_settings,
+)
+from service.engine import DEFAULT, Engine
+from service.fetch import Fetcher
+from service.forms import validated
+from service.schemas import SearchOptions
+from service.settings import Settings
+
+
+@takes_settings(*ENGINE, "max_picture_bytes", "max_pixels")
+def search(
+    settings: Settings,
+    picture: Annotated[Path, typer.Argument(help="a picture to search by")],
+    collection: CollectionName = DEFAULT,
+    k: Annotated[int, typer.Option("-k", help="how many neighbours")] = 10,
+    space: SpaceName = None,
+    region: Annotated[str | None, typer.Option(help="x0,y0,x1,y1 as shares of the sides")] = None,
+    filter: Annotated[str | None, typer.Option(help="on metadata, as JSON")] = None,  # noqa: A002
+    json: Json = False,
+) -> None:
+    """Find the neighbours of a picture."""
+    logs.configure(settings.log_format, level=30)
+    options = _options(k=k, space=space, region=region, filter=filter)
+    content = picture.read_bytes()
+    with Engine(settings) as engine:
+        if collection == DEFAULT:
+            engine.ensure_default()
+        asked = query.Query(
+            [content],
+            k=options.k,
+            space=options.space,
+            region=options.region,
+            filter=options.filter,
+        )
+        fetcher = Fetcher(offline=settings.offline)
+        answer = query.search(engine, engine.catalog.collection(collection), fetcher, asked)
+    if json:
+        neighbours = [
+            {"id": n.id, "score": n.score, "name": n.name, "metadata": n.metadata}
+            for n in answer.neighbours
+        ]
+        print_json({"neighbours": neighbours, "space": answer.space, "took_ms": answer.took_ms})
+        return
+    table = Table("score", "name", "id", box=None)
+    for neighbour in answer.neighbours:
+        name = neighbour.metadata.get("path", neighbour.name)
+        table.add_row(f"{neighbour.score:.4f}", str(name), neighbour.id)
+    console.print(table)
+
+
+def _options(**given: Any) -> SearchOptions:
+    values = {name: value for name, value in given.items() if value is not None}
+    if "region" in values:
+        values["region"] = values["region"].split(",")
+    if "filter" in values:
+        try:
+            values["filter"] = json_module.loads(values["filter"])
+        except ValueError as error:
+            raise typer.BadParameter(f"--filter is no valid JSON: {error}") from error
+    return validated(SearchOptions, values)

@@ -1,0 +1,66 @@
+"""`pool5 serve`."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+import uvicorn
+
+from service import logs
+from service.app import create_app
+from service.cli.gallery import render
+from service.cli.index import report, source_of
+from service.cli.options import all_settings, status, takes_settings
+from service.cli.progress import run_job
+from service.engine import Engine
+from service.settings import Settings
+
+logger = structlog.get_logger(__name__)
+
+DEMO_PICTURES = 300
+
+
+@takes_settings(*all_settings())
+def serve(
+    settings: Settings,
+    index: Annotated[
+        Path | None, typer.Option(help="first index this folder into `default`")
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="first index a gallery of rendered pictures")
+    ] = False,
+) -> None:
+    """Start the service: HTTP, search page, indexing jobs."""
+    logs.configure(settings.log_format)
+    if not _is_loopback(settings.host):
+        logger.warning("anyone who reaches this address can read and write", host=settings.host)
+    with Engine(settings) as engine:
+        collection = engine.ensure_default()
+        if demo and index is None:
+            index = settings.data / "demo-gallery"
+            render(index, DEMO_PICTURES)
+        if index is not None:
+            report(engine, run_job(engine, collection, source_of(index)))
+        config = uvicorn.Config(
+            create_app(engine),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=10,
+        )
+        socket = config.bind_socket()
+        port = socket.getsockname()[1]
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        status.print(f"[bold]pool5[/] is at http://{host}:{port}/ ({collection.count()} pictures)")
+        uvicorn.Server(config).run(sockets=[socket])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

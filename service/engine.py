@@ -1,0 +1,209 @@
+"""The engine under HTTP and CLI alike: the catalog, its collections' networks, the batcher."""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+import structlog
+import torch
+
+from index import Catalog, Collection, CollectionError, Space
+from index.space import Dtype
+from models import DescriptorSpace, Extractor, Limits, WeightsFolder, WhiteningFolder, resolve, zoo
+from service.batcher import Batcher
+from service.metrics import Metrics, Sample
+from service.settings import Settings
+
+logger = structlog.get_logger(__name__)
+
+DEFAULT = "default"
+
+
+class Engine:
+    """Everything that lives as long as the service; safe to use from many threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the catalog under `settings.data`, making what is not there."""
+        self.settings = settings
+        self.metrics = Metrics()
+        self.catalog = Catalog.open(settings.data)
+        self.weights = weights_folder(settings)
+        self.whitenings = WhiteningFolder(settings.data / "whitenings")
+        self.limits = Limits(settings.max_picture_bytes, settings.max_pixels, settings.max_frames)
+        self.batcher = Batcher(settings.batch_size, settings.queue_size, self.metrics.observe_batch)
+        self.decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self.query_decoders = threading.BoundedSemaphore(settings.decode_threads)
+        self._extractors: dict[str, Extractor] = {}
+        self._loading = threading.Lock()
+        self._compacting = threading.Lock()
+        self._compactions: set[str] = set()
+        self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compact")
+        self.metrics.read_at_scrape(self._gauges)
+
+    def close(self) -> None:
+        """Stop the threads and close the catalog. What was acknowledged is on disk already."""
+        self.decoders.shutdown(wait=False, cancel_futures=True)
+        self.batcher.close()
+        self.decoders.shutdown(wait=True)
+        self._compactor.shutdown(wait=True, cancel_futures=True)
+        self.catalog.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def default_specs(self) -> dict[str, str]:
+        """Low, mid and high of the network that the settings name."""
+        row = zoo.network(self.settings.network)
+        levels = [level for level in zoo.LEVELS if level in row.levels] or ["high"]
+        return {level: f"{row.name}/{level}" for level in levels}
+
+    def ensure_default(self) -> Collection:
+        """The collection `default`, made on the first start."""
+        try:
+            return self.catalog.collection(DEFAULT)
+        except CollectionError:
+            weights = {self.settings.network: self.settings.weights}
+            return self.create_collection(DEFAULT, self.default_specs(), weights)
+
+    def create_collection(
+        self,
+        name: str,
+        specs: Mapping[str, str],
+        weights: Mapping[str, str],
+        *,
+        keep: str = "thumbnail",
+        dtype: Dtype = "float16",
+        index: Mapping[str, Any] | None = None,
+    ) -> Collection:
+        """Make a collection and pin the weights and whitenings that it is made with.
+
+        Raises SpecError, WeightsError and CollectionError.
+        """
+        found = resolve(specs, weights, self.weights, self.whitenings)
+        spaces = [
+            Space(
+                name=space,
+                spec=str(described.spec),
+                fingerprint=described.fingerprint,
+                dim=described.dim,
+                dtype=dtype,
+                origin=_origin(described),
+            )
+            for space, described in found.items()
+        ]
+        for notice in {described.weights.notice for described in found.values()} - {None}:
+            logger.warning("collection on fallback weights", collection=name, notice=notice)
+        return self.catalog.create_collection(name, spaces, {"keep": keep, "index": index or {}})
+
+    def extractor(self, collection: Collection) -> Extractor:
+        """The networks of a collection, loaded on first use and shared by equal collections.
+
+        Raises WeightsError where the weights that the collection is pinned to are not at hand, and
+        CollectionError where they no longer give its descriptors.
+        """
+        spaces = collection.spaces
+        key = json.dumps(
+            {name: space.fingerprint for name, space in spaces.items()}, sort_keys=True
+        )
+        with self._loading:
+            if key not in self._extractors:
+                self._extractors[key] = self._load(collection)
+            return self._extractors[key]
+
+    def _load(self, collection: Collection) -> Extractor:
+        origins = [space.origin for space in collection.spaces.values()]
+        pins = {origin["network"]: origin["weights_sha256"] for origin in origins}
+        pins |= {
+            space.spec: space.origin["whitening_sha256"]
+            for space in collection.spaces.values()
+            if space.origin.get("whitening_sha256")
+        }
+        extractor = Extractor(
+            {name: space.spec for name, space in collection.spaces.items()},
+            weights={origin["network"]: origin["weights"] for origin in origins},
+            folder=self.weights,
+            whitenings=self.whitenings,
+            pins=pins,
+            device=self.settings.device,
+            limits=self.limits,
+        )
+        for name, space in collection.spaces.items():
+            computed = extractor.spaces[name].fingerprint
+            if computed != space.fingerprint:
+                raise CollectionError(
+                    "collection-fingerprint-differs",
+                    f"space {name!r} of collection {collection.name!r} holds descriptors "
+                    f"{space.fingerprint}, this version computes {computed}: index the pictures "
+                    "again in a new collection",
+                )
+        for notice in extractor.notices:
+            logger.warning("fallback weights in use", collection=collection.name, notice=notice)
+        return extractor
+
+    def extractor_of_spec(self, spec: str, weights: str) -> Extractor:
+        """The network of one descriptor spec by itself, kept loaded like those of collections.
+
+        Raises SpecError and WeightsError.
+        """
+        key = f"{spec} {weights}"
+        with self._loading:
+            if key not in self._extractors:
+                self._extractors[key] = Extractor(
+                    spec,
+                    weights=weights,
+                    folder=self.weights,
+                    whitenings=self.whitenings,
+                    device=self.settings.device,
+                    limits=self.limits,
+                )
+            return self._extractors[key]
+
+    def compact_soon(self, collection: Collection) -> None:
+        """Seal a new generation in the background, unless that is under way already."""
+        with self._compacting:
+            if collection.name in self._compactions:
+                return
+            self._compactions.add(collection.name)
+
+        def compact() -> None:
+            try:
+                collection.compact()
+            finally:
+                self._compactions.discard(collection.name)
+
+        self._compactor.submit(compact)
+
+    def _gauges(self) -> Iterator[Sample]:
+        for collection in self.catalog.collections():
+            labels = {"collection": collection.name}
+            yield "pool5_items", "Indexed pictures", labels, float(collection.count())
+        for lane, waiting in self.batcher.waiting().items():
+            yield "pool5_waiting_pictures", "Pictures waiting", {"lane": lane}, float(waiting)
+
+
+def weights_folder(settings: Settings) -> WeightsFolder:
+    """Where the settings say that weights live; torchvision's own cache if they say nothing."""
+    folder = settings.weights_dir or Path(torch.hub.get_dir()) / "checkpoints"
+    return WeightsFolder(folder, settings.weights_mirror, settings.offline)
+
+
+def notices(collection: Collection) -> list[str]:
+    """What must be said aloud about the weights that a collection was made with."""
+    said = (space.origin.get("notice") for space in collection.spaces.values())
+    return list(dict.fromkeys(notice for notice in said if notice))
+
+
+def _origin(space: DescriptorSpace) -> dict[str, str | None]:
+    return {
+        "network": space.spec.network,
+        "weights": space.weights.name,
+        "weights_sha256": space.weights.sha256,
+        "whitening_sha256": space.whitening.sha256 if space.whitening else None,
+        "notice": space.weights.notice,
+    }

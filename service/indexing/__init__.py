@@ -1,0 +1,1 @@
+"""Batch indexing: sources of pictures, and the job that reads them."""

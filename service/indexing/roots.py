@@ -1,0 +1,71 @@
+"""The folders that a job may read: nothing outside them is opened, whatever links say."""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.indexing.source import SourceError, printable
+
+
+def resolve_under(path: Path, roots: Sequence[Path]) -> Path:
+    """The path with every link followed; it need not exist.
+
+    Raises SourceError `path-outside-roots` where it leads out of every root, and
+    `source-file-unreadable` where links lead round in a circle or the name is none.
+    """
+    try:
+        real = path.resolve()
+        allowed = any(real.is_relative_to(root.resolve()) for root in roots)
+    except (OSError, RuntimeError, ValueError) as error:
+        detail = f"{printable(str(path))} leads nowhere: {error}"
+        raise SourceError("source-file-unreadable", detail) from error
+    if not allowed:
+        raise SourceError(
+            "path-outside-roots",
+            f"{printable(str(path))} is outside the folders that jobs may read; "
+            "add its folder to POOL5_IMAGE_ROOTS",
+        )
+    return real
+
+
+def read_under(path: Path, roots: Sequence[Path], max_bytes: int) -> bytes:
+    """The bytes of a regular file under the roots, its size checked before anything is read.
+
+    Raises SourceError: `path-outside-roots`, `source-file-missing`, `source-file-unreadable`,
+    `source-file-not-regular` (a folder, pipe or device) or `picture-too-many-bytes`.
+    """
+    real, shown = resolve_under(path, roots), printable(str(path))
+    try:
+        # Without O_NONBLOCK a pipe that nobody writes to would hold the worker for ever.
+        descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 -- a descriptor, not a path
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise SourceError("source-file-not-regular", f"{shown} is not a regular file")
+            if status.st_size > max_bytes:
+                raise too_many_bytes(shown, status.st_size, max_bytes)
+            read = file.read(status.st_size + 1)
+    except FileNotFoundError as error:
+        raise SourceError("source-file-missing", f"{shown} is not there any more") from error
+    except OSError as error:
+        detail = f"{shown} cannot be read: {error.strerror}"
+        raise SourceError("source-file-unreadable", detail) from error
+    if len(read) > max_bytes:
+        raise too_many_bytes(shown, len(read), max_bytes)
+    return read
+
+
+def stamp_of(path: Path) -> str | None:
+    """What changes when a file does, "mtime_ns:size"; None where it cannot be told."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return f"{status.st_mtime_ns}:{status.st_size}"
+
+
+def too_many_bytes(name: str, size: int, max_bytes: int) -> SourceError:
+    """The refusal of one picture by its size."""
+    detail = f"{name} has {size:,} bytes; at most {max_bytes:,} are allowed"
+    return SourceError("picture-too-many-bytes", detail)

@@ -1,0 +1,43 @@
+"""Uploaded archives and manifests, kept until the job that reads them has ended."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from index import Job
+
+FOLDER = "uploads"
+
+
+def keep(data: Path, kind: str, upload: IO[bytes], name: str | None) -> dict[str, Any]:
+    """Put an upload on disk, durably, and describe it as the source of a job."""
+    folder = data / FOLDER
+    folder.mkdir(exist_ok=True)
+    path = folder / uuid.uuid4().hex
+    with path.open("xb") as file:
+        shutil.copyfileobj(upload, file, 1024 * 1024)
+        file.flush()
+        os.fsync(file.fileno())
+    entry = os.open(folder, os.O_RDONLY)
+    os.fsync(entry)
+    os.close(entry)
+    return {kind: str(path), "uploaded": True, "name": name}
+
+
+def discard(source: Mapping[str, Any]) -> None:
+    """Remove what a job read, if it was uploaded for it."""
+    if source.get("uploaded"):
+        for kind in ("archive", "manifest"):
+            if kind in source:
+                Path(source[kind]).unlink(missing_ok=True)
+
+
+def sweep(data: Path, jobs: Iterable[Job]) -> None:
+    """Remove uploads that none of these jobs will read: their service was killed in between."""
+    wanted = {job.source.get(kind) for job in jobs for kind in ("archive", "manifest")}
+    for path in (data / FOLDER).glob("*"):
+        if str(path) not in wanted:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,99 @@
+// The service's HTTP interface, and its problems as sentences.
+
+export class Problem extends Error {
+  constructor({ detail, title, status = 0, code = "unknown" }) {
+    super(sentence(detail || title || "Something went wrong"));
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** "there is no item 'x'" -> "There is no item 'x'." */
+export function sentence(text) {
+  const whole = text.trim();
+  return whole.charAt(0).toUpperCase() + whole.slice(1) + (/[.!?]$/.test(whole) ? "" : ".");
+}
+
+// What stands between browser and service answers without problem details.
+const WITHOUT_DETAILS = {
+  413: "that is too large to be sent at once: send fewer or smaller pictures",
+  429: "the service is busy: try again in a moment",
+  502: "the service does not answer: check that it is running, then try again",
+  503: "the service is not ready yet: try again in a moment",
+  504: "the service took too long to answer: try again in a moment",
+};
+
+const url = (path) => new URL(path, document.baseURI).href;
+const collectionPath = (name) => `v1/collections/${encodeURIComponent(name)}`;
+const itemPath = (collection, id) => `${collectionPath(collection)}/items/${encodeURIComponent(id)}`;
+
+async function reach(path, options) {
+  try {
+    return await fetch(url(path), options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    const detail = "The service does not answer. Check that it is running, then try again.";
+    throw new Problem({ code: "unreachable", detail });
+  }
+}
+
+async function call(path, options) {
+  const response = await reach(path, options);
+  const isJson = response.headers.get("content-type")?.includes("json");
+  const body = isJson ? await response.json() : {};
+  if (response.ok) return body;
+  const { status } = response;
+  throw new Problem({ title: `The service answered with status ${status}`, detail: WITHOUT_DETAILS[status], ...body, status });
+}
+
+function form(fields) {
+  const body = new FormData();
+  for (const [name, value] of fields) {
+    if (value instanceof File) body.append(name, value, value.name || "picture");
+    else if (value !== undefined) body.append(name, typeof value === "object" ? JSON.stringify(value) : value);
+  }
+  return { method: "POST", body };
+}
+
+export const collections = async () => (await call("v1/collections")).collections;
+export const collection = (name) => call(collectionPath(name));
+export const item = (name, id, signal) => call(itemPath(name, id), { signal });
+export const thumbnail = (name, id) => url(`${itemPath(name, id)}/thumbnail`);
+
+/** A page of items: `{items, next}`. */
+export function items(name, { limit, after, signal }) {
+  const fields = new URLSearchParams({ limit, ...(after && { after }) });
+  return call(`${collectionPath(name)}/items?${fields}`, { signal });
+}
+
+/** Neighbours of `{item}` or of `{files}`; `options` are k, offset, space and region. */
+export function search(name, { item: id, files }, options, signal) {
+  const path = `${collectionPath(name)}/search`;
+  if (files) {
+    const fields = [...files.map((file) => ["file", file]), ...Object.entries(options)];
+    return call(path, { ...form(fields), signal });
+  }
+  const headers = { "content-type": "application/json" };
+  return call(path, { method: "POST", headers, body: JSON.stringify({ item: id, ...options }), signal });
+}
+
+/** Index pictures: an outcome per file. */
+export const add = async (name, files, signal) =>
+  (await call(`${collectionPath(name)}/items`, { ...form(files.map((file) => ["files", file])), signal })).items;
+
+/** Index an archive: the job that does it. */
+export const addArchive = (name, file, signal) =>
+  call(`${collectionPath(name)}/jobs`, { ...form([["archive", file]]), signal });
+
+export const jobs = async () => (await call("v1/jobs")).jobs;
+export const job = (id) => call(`v1/jobs/${id}`);
+export const jobErrors = async (id) => (await call(`v1/jobs/${id}/errors`)).errors;
+export const cancelJob = (id) => call(`v1/jobs/${id}`, { method: "DELETE" });
+export const jobEvents = (id) => new EventSource(url(`v1/jobs/${id}/events`));
+
+/** What the service says of itself; a service that is not ready says so in the same shape. */
+export async function ready() {
+  const response = await reach("health/ready");
+  const body = await response.json().catch(() => ({}));
+  return { ready: response.ok, notices: [], ...body };
+}

@@ -1,0 +1,58 @@
+// Batch-indexing jobs of the service, whoever started them, as they go on.
+
+import * as api from "./api.js";
+import { announce } from "./dom.js";
+import { Task } from "./tasks.js";
+
+const LOOK_AGAIN_MS = 5000;
+const MAX_STREAMS = 3; // A browser opens six connections to a host in all.
+const tasks = new Map(); // job id -> Task, unfinished or finished while the page was open
+const streams = new Map(); // job id -> EventSource
+let onEnd = () => {};
+
+/** Watch jobs for as long as the page is open; `onEnd(job)` hears of each that is over. */
+export async function start(ended) {
+  onEnd = ended;
+  await look();
+  setInterval(() => document.visibilityState === "visible" && look(), LOOK_AGAIN_MS);
+}
+
+async function look() {
+  try {
+    for (const job of await api.jobs()) if (isRunning(job) || streams.has(job.id)) watch(job);
+  } catch {
+    // Whatever is on the page says that the service does not answer.
+  }
+}
+
+const isRunning = (job) => ["queued", "running"].includes(job.state);
+
+/** Show a job, and follow it to its end. */
+export function watch(job) {
+  update(job);
+  if (streams.has(job.id) || !isRunning(job) || streams.size >= MAX_STREAMS) return;
+  const stream = api.jobEvents(job.id);
+  streams.set(job.id, stream);
+  stream.addEventListener("progress", (event) => update(JSON.parse(event.data)));
+  stream.addEventListener("end", (event) => end(JSON.parse(event.data)));
+}
+
+function end(job) {
+  streams.get(job.id)?.close();
+  streams.delete(job.id);
+  update(job);
+  announce(`Indexing ${job.state}: ${job.done} pictures, ${job.failed} failed`);
+  onEnd(job);
+}
+
+function update(job) {
+  if (!tasks.has(job.id)) {
+    const { name, folder, manifest } = job.source ?? {};
+    const source = name ?? (folder ?? manifest ?? "pictures").split("/").at(-1);
+    tasks.set(job.id, new Task(`Indexing ${source} into ${job.collection}`, {
+      onCancel: () => api.cancelJob(job.id).then(update),
+      onErrors: () => api.jobErrors(job.id),
+    }));
+  }
+  tasks.get(job.id).update({ ...job, finished: job.done + job.failed, detail: job.problem?.detail });
+}

@@ -1,0 +1,79 @@
+// The neighbours of a query, best first, page by page.
+
+import * as api from "./api.js";
+import { format } from "./address.js";
+import { card, walkable } from "./cards.js";
+import { $, announce, plural, problemBlock } from "./dom.js";
+import { moreButton } from "./gallery.js";
+
+const PAGE = 24;
+let asking = new AbortController();
+
+export function start() {
+  walkable($("neighbours"));
+}
+
+export function clear() {
+  asking.abort();
+  $("neighbours").replaceChildren();
+  $("results-foot").replaceChildren();
+  $("took").textContent = "";
+}
+
+/** Search, and show the first page in place of what was there. `query` is `{item}` or `{files}`. */
+export async function show(collection, query, { space, region }) {
+  await page(collection, query, { space, region }, 0);
+}
+
+/** What stands where the neighbours would be. */
+export function refuse(problem, retry) {
+  clear();
+  $("results-foot").replaceChildren(problemBlock(problem, retry));
+}
+
+async function page(collection, query, options, offset) {
+  asking.abort();
+  asking = new AbortController();
+  const { signal } = asking;
+  busy(true);
+  try {
+    const found = await api.search(collection, query, { k: PAGE, ...options, offset }, signal);
+    append(collection, query, options, offset, found);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (offset === 0) clear();
+    $("results-foot").replaceChildren(problemBlock(error, () => page(collection, query, options, offset)));
+  } finally {
+    if (signal === asking.signal) busy(false);
+  }
+}
+
+function append(collection, query, options, offset, found) {
+  const list = $("neighbours");
+  const foot = $("results-foot");
+  const hadFocus = foot.contains(document.activeElement);
+  const cards = found.neighbours.map((neighbour) => card(collection, neighbour, format({ collection, item: neighbour.id, space: options.space })));
+  if (offset === 0) list.replaceChildren(...cards);
+  else list.append(...cards);
+  if (hadFocus && offset > 0) cards[0]?.querySelector("a").focus();
+  const next = () => page(collection, query, options, offset + found.neighbours.length);
+  foot.replaceChildren(...(found.more ? [moreButton(next)] : []));
+  if (offset === 0) $("took").textContent = spent(found.took_ms);
+  const total = list.children.length;
+  announce(total ? `${plural(total, "neighbour")}, the best with score ${bestScore()}` : "No neighbours: the collection holds no other picture");
+  if (total === 0) foot.replaceChildren("The collection holds no other picture.");
+
+  function bestScore() {
+    return list.querySelector(".score").textContent;
+  }
+}
+
+/** {decode: 3.2, forward: 12, search: 0.3} -> "decode 3.2 ms · forward 12 ms · search 0.3 ms" */
+function spent(took) {
+  const short = (ms) => (ms < 10 ? ms.toFixed(1) : Math.round(ms).toString());
+  return Object.entries(took).filter(([, ms]) => ms > 0).map(([stage, ms]) => `${stage} ${short(ms)} ms`).join(" · ");
+}
+
+function busy(is) {
+  document.querySelector(".results").setAttribute("aria-busy", String(is));
+}

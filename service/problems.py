@@ -1,0 +1,125 @@
+"""Errors as RFC 9457 problem details: a stable `code`, a sentence that names input and remedy."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from index import CollectionError
+from models import ModelsError
+from service.fetch import FetchError
+from service.indexing.source import SourceError
+
+logger = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+# Exact codes first, then the longest prefix; whatever is not named here is the caller's 422.
+STATUS: Mapping[str, int] = {
+    "picture-too-many-bytes": 413,
+    "picture-format-unknown": 415,
+    "request-too-large": 413,
+    "request-malformed": 400,
+    "request-unsupported": 415,
+    "request-timeout": 504,
+    "collection-unknown": 404,
+    "collection-exists": 409,
+    "collection-fingerprint-differs": 409,
+    "item-unknown": 404,
+    "item-picture-missing": 404,
+    "job-unknown": 404,
+    "spec-unknown-network": 404,
+    "folder-not-allowed": 403,
+    "path-outside-roots": 403,
+    "url-forbidden": 403,
+    "weights-": 409,
+    "device-": 409,
+    "overloaded": 429,
+    "catalog-": 503,
+}
+
+
+HTTP_CODES: Mapping[int, str] = {
+    400: "request-malformed",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "request-too-large",
+}
+
+
+class Problem(Exception):
+    """A problem that the service itself finds with a request."""
+
+    def __init__(self, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.headers = headers
+
+
+def status_of(code: str) -> int:
+    """The HTTP status of a problem code.
+
+    >>> status_of("collection-unknown"), status_of("weights-differ"), status_of("spec-invalid")
+    (404, 409, 422)
+    """
+    prefixes = sorted((p for p in STATUS if p.endswith("-") and code.startswith(p)), key=len)
+    return STATUS.get(code) or (STATUS[prefixes[-1]] if prefixes else 422)
+
+
+def problem_of(error: Exception) -> dict[str, Any]:
+    """An error that names a code as problem details, without `instance`."""
+    code = getattr(error, "code", "internal-error")
+    return details(code, str(error), 500 if code == "internal-error" else status_of(code))
+
+
+def details(code: str, detail: str, status: int) -> dict[str, Any]:
+    """The members of RFC 9457; `type` points into the documentation of this very service."""
+    return {
+        "type": f"/problems/{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+
+
+KNOWN = (ModelsError, CollectionError, SourceError, FetchError, Problem)
+"""Errors whose code and message are for the caller."""
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the application with problem details."""
+
+    def answer(request: Request, problem: dict[str, Any], headers: Any = None) -> JSONResponse:
+        body = {**problem, "instance": request.url.path}
+        return JSONResponse(body, problem["status"], headers, media_type=MEDIA_TYPE)
+
+    async def known(request: Request, error: Exception) -> JSONResponse:
+        return answer(request, problem_of(error), getattr(error, "headers", None))
+
+    async def invalid(request: Request, error: Any) -> JSONResponse:
+        said = "; ".join(
+            f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
+            for found in error.errors()[:5]
+        )
+        return answer(request, details("request-invalid", said, 422))
+
+    async def http(request: Request, error: Any) -> JSONResponse:
+        code = HTTP_CODES.get(error.status_code, f"http-{error.status_code}")
+        return answer(request, details(code, str(error.detail), error.status_code), error.headers)
+
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        logger.error("unexpected error", path=request.url.path, exc_info=error)
+        detail = "an unexpected error; the service's log says more under this request's id"
+        return answer(request, details("internal-error", detail, 500))
+
+    for kind in KNOWN:
+        app.add_exception_handler(kind, known)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unexpected)

@@ -1,0 +1,71 @@
+"""`/v1/collections`: making, describing and dropping collections."""
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+
+from index import Collection
+from service.engine import notices
+from service.forms import problems
+from service.routes import CollectionDep, EngineDep
+from service.schemas import CollectionBody, CollectionsBody, NewCollection, SpaceBody
+
+router = APIRouter(prefix="/v1", tags=["collections"])
+
+
+@router.post("/collections", status_code=201, responses=problems(404, 409, 422))
+async def create_collection(engine: EngineDep, new: NewCollection) -> CollectionBody:
+    """Make a collection. It stays pinned to the weights that are found for it now."""
+
+    def create() -> CollectionBody:
+        made = engine.create_collection(
+            new.name,
+            engine.default_specs() if new.spaces is None else new.spaces,
+            new.weights,
+            keep=new.keep,
+            dtype=new.dtype,
+            index=new.index.model_dump(),
+        )
+        return _body(made)
+
+    return await run_in_threadpool(create)
+
+
+@router.get("/collections")
+def list_collections(engine: EngineDep) -> CollectionsBody:
+    """All collections."""
+    return CollectionsBody(collections=[_body(found) for found in engine.catalog.collections()])
+
+
+@router.get("/collections/{collection}", responses=problems(404))
+def get_collection(collection: CollectionDep) -> CollectionBody:
+    """A collection: its spaces, its index and the weights it is pinned to."""
+    return _body(collection)
+
+
+@router.delete("/collections/{collection}", status_code=204, responses=problems(404))
+def drop_collection(engine: EngineDep, collection: CollectionDep) -> None:
+    """Drop a collection with its items, descriptors, kept pictures and jobs."""
+    engine.catalog.drop_collection(collection.name)
+
+
+def _body(collection: Collection) -> CollectionBody:
+    status = collection.status()
+    return CollectionBody(
+        name=collection.name,
+        spaces={
+            name: SpaceBody(
+                spec=space.spec,
+                fingerprint=space.fingerprint,
+                dim=space.dim,
+                dtype=space.dtype,
+                weights=space.origin["weights"],
+                index=status["spaces"][name],
+            )
+            for name, space in collection.spaces.items()
+        },
+        weights={s.origin["network"]: s.origin["weights"] for s in collection.spaces.values()},
+        keep=collection.settings["keep"],
+        items=status["items"],
+        created_at=collection.created_at,
+        notices=notices(collection),
+    )

@@ -1,0 +1,84 @@
+"""`POST /v1/descriptors`: the feature-extraction service by itself."""
+
+import io
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from service import forms
+from service.engine import Engine
+from service.problems import KNOWN, Problem, problem_of
+from service.query import describe
+from service.routes import EngineDep
+from service.schemas import DescriptorsBody, ProblemBody
+
+router = APIRouter(prefix="/v1", tags=["descriptors"])
+
+_FIELDS = {
+    "files": forms.PICTURES,
+    "spec": {"type": "string", "examples": ["alexnet/conv5/gem"]},
+    "weights": {"type": "string", "default": "auto"},
+}
+
+
+@router.post(
+    "/descriptors",
+    openapi_extra=forms.described(_FIELDS, ["files", "spec"]),
+    response_model=DescriptorsBody,
+    responses={
+        **forms.problems(400, 404, 409, 413, 415, 422, 429),
+        200: {"content": {"application/x-npy": {"schema": forms.PICTURE}}},
+    },
+)
+async def describe_pictures(engine: EngineDep, request: Request) -> Any:
+    """Descriptors of the uploaded pictures, as JSON, or as `.npy` where Accept asks for it.
+
+    In JSON a picture that fails has null and a problem; `.npy` has no place for one and is refused.
+    """
+    npy = "application/x-npy" in request.headers.get("accept", "")
+    async with forms.multipart(request, engine.settings.max_files) as form:
+        given = forms.fields(form)
+        uploads = forms.files(form, "files", "file")
+        if not uploads or not isinstance(given.get("spec"), str):
+            raise Problem("request-invalid", "send at least one picture in `files`, and a `spec`")
+        weights = str(given.get("weights", "auto"))
+        body = await run_in_threadpool(_describe, engine, given["spec"], weights, uploads)
+    if not npy:
+        return body
+    failed = next((problem for problem in body.problems if problem), None)
+    if failed:
+        raise Problem(failed.code, failed.detail)
+    buffer = io.BytesIO()
+    np.save(buffer, np.array(body.descriptors, dtype=np.float32).reshape(-1, body.dim))
+    headers = {"X-Pool5-Fingerprint": body.fingerprint}
+    return Response(buffer.getvalue(), media_type="application/x-npy", headers=headers)
+
+
+def _describe(
+    engine: Engine, spec: str, weights: str, uploads: list[UploadFile]
+) -> DescriptorsBody:
+    extractor = engine.extractor_of_spec(spec, weights)
+    space = extractor.spaces[""]
+    descriptors: list[list[float] | None] = []
+    problems: list[ProblemBody | None] = []
+    for upload in uploads:
+        try:
+            content = upload.file.read(engine.limits.max_bytes + 1)
+            descriptors.append(describe(engine, extractor, content)[""].tolist())
+            problems.append(None)
+        except KNOWN as error:
+            descriptors.append(None)
+            problems.append(ProblemBody(**problem_of(error)))
+    return DescriptorsBody(
+        spec=str(space.spec),
+        fingerprint=space.fingerprint,
+        dim=space.dim,
+        weights=space.weights.name,
+        notices=extractor.notices,
+        descriptors=descriptors,
+        problems=problems,
+    )

@@ -1,0 +1,170 @@
+"""Batch indexing: jobs over a folder, an archive or a manifest, and their progress."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Path as PathParameter
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from index import Job
+from service import forms
+from service.indexing import spool
+from service.indexing.opening import open_source
+from service.indexing.runner import JobRunner
+from service.indexing.source import SourceError
+from service.problems import Problem
+from service.routes import CollectionDep, EngineDep
+from service.schemas import FileError, FileErrorsBody, JobBody, JobsBody, NewJob, ProblemBody
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+
+
+def _job(engine: EngineDep, job: Annotated[str, PathParameter(description="a job's id")]) -> Job:
+    return engine.catalog.jobs.get(job)
+
+
+JobDep = Annotated[Job, Depends(_job)]
+
+FINISHED = ("done", "cancelled", "failed")
+
+_FIELDS: Mapping[str, Any] = {
+    "archive": {**forms.PICTURE, "description": "zip or tar, compressed or not"},
+    "manifest": {**forms.PICTURE, "description": "JSON Lines or CSV of paths or URLs"},
+    "folder": {"type": "string"},
+}
+
+
+@router.post(
+    "/collections/{collection}/jobs",
+    status_code=202,
+    openapi_extra=forms.described(_FIELDS, [], NewJob.__name__),
+    responses=forms.problems(400, 403, 404, 413, 415, 422),
+)
+async def create_job(engine: EngineDep, collection: CollectionDep, request: Request) -> JobBody:
+    """Start batch indexing. The job survives restarts; each file is indexed exactly once."""
+    runner: JobRunner = request.app.state.runner
+    if request.headers.get("content-type", "").startswith("application/json"):
+        given = forms.validated(NewJob, await request.json()).model_dump(exclude_none=True)
+        source = _one_of(given)
+    else:
+        async with forms.multipart(request, max_files=1) as form:
+            uploads = {name: value for name, value in form.items() if isinstance(value, UploadFile)}
+            given = {**forms.fields(form), **uploads}
+            source = _one_of({n: v for n, v in given.items() if n in _FIELDS})
+            kind, value = next(iter(source.items()))
+            if isinstance(value, UploadFile):
+                source = await run_in_threadpool(
+                    spool.keep, engine.settings.data, kind, value.file, value.filename
+                )
+
+    def create() -> Job:
+        try:
+            open_source(engine.settings, source)
+        except SourceError:
+            spool.discard(source)
+            raise
+        return engine.catalog.jobs.create(collection.name, source)
+
+    job = await run_in_threadpool(create)
+    runner.wake()
+    return body(job, runner)
+
+
+def _one_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    if len(given) != 1:
+        raise Problem("request-invalid", "name exactly one of `folder`, `manifest` and `archive`")
+    return dict(given)
+
+
+@router.get("/jobs")
+def list_jobs(
+    engine: EngineDep,
+    request: Request,
+    collection: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> JobsBody:
+    """The latest jobs."""
+    jobs = engine.catalog.jobs.list(collection, limit)
+    return JobsBody(jobs=[body(job, request.app.state.runner) for job in jobs])
+
+
+@router.get("/jobs/{job}", responses=forms.problems(404))
+def get_job(request: Request, job: JobDep) -> JobBody:
+    """A job's progress."""
+    return body(job, request.app.state.runner)
+
+
+@router.delete("/jobs/{job}", status_code=202, responses=forms.problems(404))
+def cancel_job(engine: EngineDep, request: Request, job: JobDep) -> JobBody:
+    """Cancel a job. What it has indexed stays."""
+    cancelled = engine.catalog.jobs.request_cancel(job.id)
+    if cancelled.state in FINISHED:
+        spool.discard(cancelled.source)
+    return body(cancelled, request.app.state.runner)
+
+
+@router.get("/jobs/{job}/errors", responses=forms.problems(404))
+def list_job_errors(
+    engine: EngineDep,
+    job: JobDep,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> FileErrorsBody:
+    """Why files of a job failed, one by one."""
+    found = engine.catalog.jobs.errors(job.id, after, limit + 1)
+    page = found[:limit]
+    return FileErrorsBody(
+        errors=[
+            FileError(reference=e.reference, code=e.code or "", detail=e.detail or "") for e in page
+        ],
+        next=page[-1].seq if len(found) > limit else None,
+    )
+
+
+@router.get("/jobs/{job}/events", response_class=EventSourceResponse, responses=forms.problems(404))
+async def stream_job(
+    engine: EngineDep, request: Request, found: JobDep
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: `progress` whenever something changed, `end` with the final state."""
+    runner: JobRunner = request.app.state.runner
+    last = None
+    while True:
+        now = body(await run_in_threadpool(engine.catalog.jobs.get, found.id), runner)
+        if now.state in FINISHED:
+            yield ServerSentEvent(data=now, event="end")
+            return
+        if now != last:
+            yield ServerSentEvent(data=now, event="progress")
+            last = now
+        if request.app.state.stopping.is_set() or await request.is_disconnected():
+            return
+        await asyncio.sleep(0.25)
+
+
+def body(job: Job, runner: JobRunner) -> JobBody:
+    """A job as it goes over the wire; rate and ETA are known while it runs here."""
+    rate = runner.rate(job.id)
+    finished = job.done + job.failed
+    eta = (job.total - finished) / rate if rate and job.total is not None else None
+    return JobBody(
+        id=job.id,
+        collection=job.collection,
+        source={
+            name: value for name, value in job.source.items() if name not in ("uploaded", "roots")
+        },
+        state=job.state,
+        total=job.total,
+        done=job.done,
+        failed=job.failed,
+        unchanged=job.unchanged,
+        rate=round(rate, 2) if rate is not None else None,
+        eta_s=round(eta, 1) if eta is not None else None,
+        problem=ProblemBody(**job.problem) if job.problem else None,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )

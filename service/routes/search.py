@@ -1,0 +1,93 @@
+"""`POST /v1/collections/{c}/search`: by upload, item, URL, region, several pictures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+
+from service import forms
+from service.problems import Problem
+from service.query import Example, Query, search
+from service.routes import CollectionDep, EngineDep
+from service.schemas import NeighbourBody, NeighboursBody, Reference, SearchBody, TookBody
+
+router = APIRouter(prefix="/v1", tags=["search"])
+
+_FIELDS: Mapping[str, Any] = {
+    "file": {**forms.PICTURES, "description": "repeat it to search by several pictures at once"},
+    "k": {"type": "integer", "default": 10},
+    "offset": {"type": "integer", "default": 0},
+    "space": {"type": "string", "examples": ["high", '{"high": 0.7, "low": 0.3}']},
+    "region": {"type": "string", "examples": ["[0.2, 0.1, 0.8, 0.9]"]},
+    "filter": {"type": "string", "examples": ['{"colour": "red"}']},
+    "expansion": {"type": "string", "examples": ['{"n": 10, "alpha": 3}']},
+    "negatives": {"type": "string", "examples": ['["4f0c9a6e7d21"]']},
+}
+
+MAX_QUERY_FILES = 32
+
+
+@router.post(
+    "/collections/{collection}/search",
+    openapi_extra=forms.described(_FIELDS, ["file"], SearchBody.__name__),
+    responses=forms.problems(400, 403, 404, 409, 413, 415, 422, 429, 504),
+)
+async def search_collection(
+    engine: EngineDep, collection: CollectionDep, request: Request
+) -> NeighboursBody:
+    """The neighbours of an upload, an item, a URL, or of positives and negatives."""
+    pictures: list[bytes] = []
+    if request.headers.get("content-type", "").startswith("application/json"):
+        body = forms.validated(SearchBody, await _json(request))
+    else:
+        async with forms.multipart(request, MAX_QUERY_FILES) as form:
+            body = forms.validated(SearchBody, forms.fields(form))
+            limit = engine.settings.max_picture_bytes + 1
+            pictures = [await upload.read(limit) for upload in forms.files(form, "file", "files")]
+    answer = await run_in_threadpool(
+        search, engine, collection, request.app.state.fetcher, _query(body, pictures)
+    )
+    return NeighboursBody(
+        neighbours=[
+            NeighbourBody(id=n.id, score=n.score, name=n.name, metadata=dict(n.metadata))
+            for n in answer.neighbours
+        ],
+        space=answer.space if isinstance(answer.space, str) else dict(answer.space),
+        took_ms=TookBody(**{stage: round(ms, 3) for stage, ms in answer.took_ms.items()}),
+        more=answer.more,
+    )
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise Problem("request-malformed", f"the body is no valid JSON: {error}") from error
+
+
+def _query(body: SearchBody, pictures: Sequence[bytes]) -> Query:
+    given = [body.item, Reference(url=body.url) if body.url else None, *body.positives]
+    return Query(
+        positives=[*pictures, *(_example(one) for one in given if one is not None)],
+        negatives=[_example(one) for one in body.negatives],
+        k=body.k,
+        offset=body.offset,
+        space=body.space,
+        region=body.region,
+        filter=body.filter,
+        expansion=body.expansion.model_dump() if body.expansion else None,
+    )
+
+
+def _example(given: str | Reference) -> Example:
+    if isinstance(given, str):
+        return given
+    if given.url:
+        return ("url", given.url)
+    if given.item:
+        return given.item
+    raise Problem(
+        "request-invalid", 'an example is an item\'s id, {"item": id} or {"url": address}'
+    )

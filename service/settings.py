@@ -1,0 +1,66 @@
+"""All that can be configured: `POOL5_…` variables, a `.env` file, flags of `pool5 serve`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Validated at start; a wrong value names its variable and stops the service."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="POOL5_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    data: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("pool5"),
+        description="folder of the catalog, the indexes and the kept pictures",
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    weights_dir: Path | None = Field(
+        None, description="folder of weights files; by default torchvision's own cache"
+    )
+    weights_mirror: str | None = Field(
+        None, description="base URL to download weights from instead of torchvision's"
+    )
+    offline: bool = Field(False, description="make no connection to anywhere at all")
+    image_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="folders that indexing jobs may read, separated as in PATH"
+    )
+    network: str = Field("alexnet", description="network of the collection `default`")
+    weights: str = Field("auto", description="weights of the collection `default`")
+    max_picture_bytes: int = Field(64 * MIB, gt=0, description="largest picture file, in bytes")
+    max_pixels: int = Field(100_000_000, gt=0, description="largest picture, in pixels")
+    max_frames: int = Field(1_000, gt=0, description="most frames of an animated picture")
+    max_body_bytes: int = Field(4096 * MIB, gt=0, description="largest request body, in bytes")
+    max_files: int = Field(1_000, gt=0, description="most pictures in one upload")
+    batch_size: int = Field(16, gt=0, le=1024, description="most pictures in one forward pass")
+    queue_size: int = Field(256, gt=0, description="queries waiting before new ones get a 429")
+    decode_threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, gt=0, description="threads that decode"
+    )
+    request_timeout_s: float = Field(120.0, gt=0, description="after which a query is given up")
+    log_format: Literal["console", "json"] = Field("console", description="how log lines look")
+
+    @field_validator("image_roots", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """`/a:/b` as in PATH; a list stays a list."""
+        if isinstance(value, str):
+            return tuple(part for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("image_roots", "data", "weights_dir", mode="after")
+    @classmethod
+    def _absolute(cls, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(path.expanduser().resolve() for path in value)
+        return value.expanduser().resolve() if value is not None else None

@@ -1,0 +1,62 @@
+"""An engine and a client per test, on untrained weights and an empty folder."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.app import create_app
+from service.engine import Engine
+from service.settings import Settings
+from tests.pictures import encoded
+
+Upload = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Path:
+    """The one folder that jobs may read."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path: Path, roots: Path) -> Settings:
+    return Settings(
+        data=tmp_path / "data",
+        offline=True,
+        device="cpu",
+        weights_dir=tmp_path / "weights",
+        image_roots=(roots,),
+        max_body_bytes=8 * 1024 * 1024,
+        max_picture_bytes=1024 * 1024,
+    )
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    with Engine(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def client(engine: Engine) -> Iterator[TestClient]:
+    with TestClient(create_app(engine), raise_server_exceptions=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def upload(client: TestClient) -> Upload:
+    """Index pictures by seed; gives the outcomes."""
+
+    def send(*seeds: int, collection: str = "default", **fields: str) -> list[dict[str, Any]]:
+        files = [("files", (f"{seed}.png", encoded(seed), "image/png")) for seed in seeds]
+        answer = client.post(f"/v1/collections/{collection}/items", files=files, data=fields)
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()["items"]
+        return found
+
+    return send
