@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DATA ?= .pool5
 IMAGES ?=
 
-.PHONY: run test test-fast lint format image clean
+.PHONY: run test test-fast lint format image image-test clean
 
 run: $(VENV)/.run
 	POOL5_DATA="$(DATA)" $(BIN)/pool5 serve $(if $(IMAGES),--index "$(IMAGES)",--demo)
@@ -40,6 +40,9 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $@ $(VENV)/.run
+
+image-test:
+	tests/deployment/build_image.sh cpu $(BUILD)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -35,6 +35,14 @@ async def multipart(request: Request, max_files: int) -> AsyncIterator[FormData]
         yield form
 
 
+async def json_body(request: Request) -> Any:
+    """The request's JSON. Raises Problem (`request-malformed`)."""
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise Problem("request-malformed", f"the body is no valid JSON: {error}") from error
+
+
 def files(form: FormData, *names: str) -> list[UploadFile]:
     """The uploads under any of these field names, in their order."""
     return [

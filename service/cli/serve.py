@@ -1,6 +1,8 @@
 """`pool5 serve`."""
 
 import ipaddress
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +36,8 @@ def serve(
 ) -> None:
     """Start the service: HTTP, search page, indexing jobs."""
     logs.configure(settings.log_format)
+    # uvicorn drains and then raises the signal again: asked to end, we end well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if not _is_loopback(settings.host):
         logger.warning("anyone who reaches this address can read and write", host=settings.host)
     with Engine(settings) as engine:

@@ -27,6 +27,9 @@ LEASE_S = 15.0
 
 RATE_WINDOW_S = 10.0
 
+LOOKED_UP = 16
+"""Entries held while asking which are finished; those of an archive carry their bytes."""
+
 
 class JobRunner:
     """Claims jobs one at a time and indexes their files, each exactly once.
@@ -140,7 +143,7 @@ class JobRunner:
 
     def _unfinished(self, job: Job, source: Source) -> Iterator[Entry]:
         entries = source.entries()
-        while chunk := list(islice(entries, 256)):
+        while chunk := list(islice(entries, LOOKED_UP)):
             finished = self.jobs.finished(job.id, [entry.reference for entry in chunk])
             yield from (entry for entry in chunk if entry.reference not in finished)
 

@@ -34,16 +34,19 @@ async function addArchive(collection, file) {
 async function addPictures(collection, files, onChange) {
   const stopping = new AbortController();
   const errors = [];
-  const progress = { total: files.length, finished: 0, failed: 0, state: "running" };
-  const task = new Task(`Adding ${plural(files.length, "picture")} to ${collection}`, { onCancel: () => stopping.abort(), onErrors: () => errors });
+  const progress = { total: files.length, finished: 0, failed: 0, unchanged: 0, state: "running" };
+  const hears = { onCancel: () => stopping.abort(), onErrors: () => errors };
+  const task = new Task(`Adding ${plural(files.length, "picture")} to ${collection}`, hears);
   const began = performance.now();
   task.update(progress);
   try {
     for (const portion of portions(files)) {
       const outcomes = await api.add(collection, portion, stopping.signal);
-      errors.push(...outcomes.filter(({ status }) => status === "failed").map(({ name, problem }) => ({ reference: name, detail: api.sentence(problem.detail) })));
+      const failed = outcomes.filter(({ status }) => status === "failed");
+      errors.push(...failed.map(({ name, problem }) => ({ reference: name, detail: problem.detail })));
       progress.finished += portion.length;
       progress.failed = errors.length;
+      progress.unchanged += outcomes.filter(({ status }) => status === "unchanged").length;
       progress.rate = progress.finished / ((performance.now() - began) / 1000);
       progress.eta_s = (progress.total - progress.finished) / progress.rate;
       task.update(progress);
@@ -54,7 +57,7 @@ async function addPictures(collection, files, onChange) {
   }
   task.update(progress);
   announce(`${plural(progress.finished - progress.failed, "picture")} added, ${progress.failed} failed`);
-  if (progress.finished > progress.failed) onChange();
+  if (progress.finished > progress.failed) await onChange();
 }
 
 const stopped = (error) =>

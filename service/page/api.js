@@ -43,7 +43,8 @@ async function call(path, options) {
   const body = isJson ? await response.json() : {};
   if (response.ok) return body;
   const { status } = response;
-  throw new Problem({ title: `The service answered with status ${status}`, detail: WITHOUT_DETAILS[status], ...body, status });
+  const title = `the service answered with status ${status}`;
+  throw new Problem({ title, detail: WITHOUT_DETAILS[status], ...body, status });
 }
 
 function form(fields) {

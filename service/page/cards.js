@@ -10,7 +10,8 @@ const shapes = new Map(); // item id -> width / height, as learnt from items and
 export function card(collection, item, href) {
   const said = summary(item.metadata);
   const score = item.score === undefined ? null : h("span", { class: "score" }, item.score.toFixed(3));
-  const image = h("img", { alt: "", loading: "lazy", decoding: "async", draggable: "false", src: api.thumbnail(collection, item.id) });
+  const src = api.thumbnail(collection, item.id);
+  const image = h("img", { alt: "", loading: "lazy", decoding: "async", draggable: "false", src });
   const element = h("li", { class: "card" },
     h("a", { href, tabindex: "-1", title: item.name },
       h("span", { class: "frame", "data-name": item.name }, image),

@@ -1,46 +1,75 @@
 // The pictures of a collection, page by page.
 
 import * as api from "./api.js";
-import { format } from "./address.js";
+import { format, parse } from "./address.js";
 import { card, walkable } from "./cards.js";
 import { $, announce, h, problemBlock } from "./dom.js";
 
 const PAGE = 60;
-let shown = { name: undefined, items: undefined };
+const LARGEST_PAGE = 1000; // what the service gives at once
+let shown = {}; // name and number of items of the collection on the page
 let loading = new AbortController();
 
 export function start() {
   walkable($("gallery"));
 }
 
-/** Show a collection's gallery; what is there already stays, with its place on the page. */
+/** Whether more pictures would fit on the first page. */
+export const isShort = () => $("gallery").children.length < PAGE;
+
+/** Show a collection's gallery; one that has grown keeps its length, its place and the focus. */
 export async function show(collection, space) {
   const empty = collection.items === 0;
   $("gallery-empty").hidden = !empty;
   $("welcome").hidden = empty;
   $("empty-option").textContent = collection.name === "default" ? "" : `--collection ${collection.name} `;
-  if (shown.name === collection.name && shown.items === collection.items) return;
+  const isSame = shown.name === collection.name;
+  if (isSame && shown.items === collection.items) {
+    for (const link of $("gallery").querySelectorAll("a")) link.hash = format({ ...parse(link.hash), space });
+    return;
+  }
   shown = { name: collection.name, items: collection.items };
-  $("gallery").replaceChildren();
-  $("gallery-foot").replaceChildren();
-  if (!empty) await more(collection.name, undefined, space);
+  if (!isSame || empty) {
+    $("gallery").replaceChildren();
+    $("gallery-foot").replaceChildren();
+  }
+  const limit = Math.min(Math.max(PAGE, $("gallery").children.length), LARGEST_PAGE);
+  if (!empty) await load(collection.name, { limit }, space, replaced);
 }
 
-async function more(name, after, space) {
+/** What stands where the pictures would be. */
+export function refuse(problem, retry) {
+  shown = {};
+  $("welcome").hidden = $("gallery-empty").hidden = true;
+  $("gallery").replaceChildren();
+  $("gallery-foot").replaceChildren(problemBlock(problem, retry));
+}
+
+async function load(name, page, space, put) {
   loading.abort();
   loading = new AbortController();
-  const foot = $("gallery-foot");
   try {
-    const page = await api.items(name, { limit: PAGE, after, signal: loading.signal });
-    const cards = page.items.map((item) => card(name, item, format({ collection: name, item: item.id, space })));
-    $("gallery").append(...cards);
-    if (after) announce(`${cards.length} more pictures`);
-    if (after && foot.contains(document.activeElement)) cards[0]?.querySelector("a").focus();
-    foot.replaceChildren(...(page.next ? [moreButton(() => more(name, page.next, space))] : []));
+    const { items, next } = await api.items(name, { ...page, signal: loading.signal });
+    put(items.map((item) => card(name, item, format({ collection: name, item: item.id, space }))));
+    const more = () => load(name, { limit: PAGE, after: next }, space, appended);
+    $("gallery-foot").replaceChildren(...(next ? [moreButton(more)] : []));
   } catch (error) {
     if (error.name === "AbortError") return;
-    foot.replaceChildren(problemBlock(error, () => more(name, after, space)));
+    $("gallery-foot").replaceChildren(problemBlock(error, () => load(name, page, space, put)));
   }
+}
+
+function replaced(cards) {
+  const focused = $("gallery").contains(document.activeElement) && document.activeElement.href;
+  $("gallery").replaceChildren(...cards);
+  if (focused) cards.map((card) => card.querySelector("a")).find((link) => link.href === focused)?.focus();
+}
+
+function appended(cards) {
+  const hadFocus = $("gallery-foot").contains(document.activeElement);
+  $("gallery").append(...cards);
+  announce(`${cards.length} more pictures`);
+  if (hadFocus) cards[0]?.querySelector("a").focus();
 }
 
 export function moreButton(onclick) {

@@ -8,18 +8,20 @@ const LOOK_AGAIN_MS = 5000;
 const MAX_STREAMS = 3; // A browser opens six connections to a host in all.
 const tasks = new Map(); // job id -> Task, unfinished or finished while the page was open
 const streams = new Map(); // job id -> EventSource
-let onEnd = () => {};
+let onGrowth = () => {};
 
-/** Watch jobs for as long as the page is open; `onEnd(job)` hears of each that is over. */
-export async function start(ended) {
-  onEnd = ended;
+/** Watch jobs for as long as the page is open; `onGrowth(over)` hears that they index, or are over. */
+export async function start(growth) {
+  onGrowth = growth;
   await look();
   setInterval(() => document.visibilityState === "visible" && look(), LOOK_AGAIN_MS);
 }
 
 async function look() {
   try {
-    for (const job of await api.jobs()) if (isRunning(job) || streams.has(job.id)) watch(job);
+    const running = (await api.jobs()).filter(isRunning);
+    running.forEach(watch);
+    if (running.length) onGrowth(false);
   } catch {
     // Whatever is on the page says that the service does not answer.
   }
@@ -42,7 +44,7 @@ function end(job) {
   streams.delete(job.id);
   update(job);
   announce(`Indexing ${job.state}: ${job.done} pictures, ${job.failed} failed`);
-  onEnd(job);
+  onGrowth(true);
 }
 
 function update(job) {

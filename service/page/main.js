@@ -3,7 +3,7 @@
 import { add } from "./adding.js";
 import { format, isSearch, parse } from "./address.js";
 import * as api from "./api.js";
-import { $, h, plural, problemBlock } from "./dom.js";
+import { $, h, plural } from "./dom.js";
 import * as gallery from "./gallery.js";
 import * as incoming from "./incoming.js";
 import * as jobs from "./jobs.js";
@@ -21,8 +21,8 @@ const address = () => parse(location.hash);
 
 /** Show another address; `replace` leaves no step for the back button. */
 function go(change, { replace = false } = {}) {
-  const next = format({ ...address(), collection: collection.name, ...change });
-  if (next === location.hash) return;
+  const next = collection && format({ ...address(), collection: collection.name, ...change });
+  if (!next || next === location.hash) return;
   if (replace) history.replaceState(null, "", next);
   else history.pushState(null, "", next);
   render();
@@ -31,19 +31,23 @@ function go(change, { replace = false } = {}) {
 async function refresh() {
   collections = await api.collections();
   const select = $("collection");
-  select.replaceChildren(...collections.map(({ name }) => h("option", { value: name }, name)));
+  const names = collections.map(({ name }) => name);
+  if ([...select.options].map(({ value }) => value).join() === names.join()) return;
+  select.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
+  select.value = collection?.name ?? select.value;
 }
 
 async function render() {
   const at = address();
-  const wanted = at.collection ?? (collections.some(({ name }) => name === "default") ? "default" : collections[0]?.name);
-  collection = collections.find(({ name }) => name === wanted);
+  const named = (wanted) => collections.find(({ name }) => name === wanted);
+  collection = at.collection ? named(at.collection) : (named("default") ?? collections[0]);
   if (!collection) {
-    refuse(new api.Problem({ code: "collection-unknown", detail: `there is no collection '${wanted}'` }));
+    const missing = at.collection ? `there is no collection '${at.collection}'` : "there is no collection yet";
+    refuse(new api.Problem({ code: "collection-unknown", detail: missing }));
     return;
   }
   $("collection").value = collection.name;
-  $("count").textContent = plural(collection.items, "picture");
+  showCount();
   notices.of(collection, collections);
   const home = format({ collection: collection.name, space: at.space });
   $("home").href = home;
@@ -76,7 +80,8 @@ async function renderSearch(at) {
   if (at.upload && !pictures) {
     $("stage").hidden = $("positives").hidden = $("region-tools").hidden = true;
     $("facts").replaceChildren();
-    results.refuse(new api.Problem({ code: "upload-forgotten", detail: "this tab no longer holds that picture: drop or choose it again" }));
+    const detail = "this tab no longer holds that picture: drop or choose it again";
+    results.refuse(new api.Problem({ code: "upload-forgotten", detail }));
     return;
   }
   if (pictures) query.showUploads(pictures, (index) => without(pictures, index));
@@ -102,9 +107,21 @@ const search = (files) => go({ item: undefined, region: undefined, upload: uploa
 
 const without = (pictures, index) => search(pictures.toSpliced(index, 1).map(({ file }) => file));
 
-const grown = async () => {
+const showCount = () => { $("count").textContent = plural(collection.items, "picture"); };
+
+/** Pictures were indexed: count them, and show them where nobody has gone far into the gallery. */
+async function grown(over) {
   await refresh();
-  await render();
+  collection = collections.find(({ name }) => name === collection?.name) ?? collection;
+  if (!collection) return;
+  showCount();
+  if (!isSearch(address()) && (over || gallery.isShort())) await gallery.show(collection, address().space);
+}
+
+/** Do something once the collection is known, however early the visitor asks for it. */
+const once = (begun, action) => async (files) => {
+  await begun;
+  if (collection) action(files);
 };
 
 function showView(id) {
@@ -113,9 +130,7 @@ function showView(id) {
 
 function refuse(problem) {
   showView("gallery-view");
-  $("welcome").hidden = $("gallery-empty").hidden = true;
-  $("gallery").replaceChildren();
-  $("gallery-foot").replaceChildren(problemBlock(problem, begin));
+  gallery.refuse(problem, begin);
 }
 
 async function begin() {
@@ -129,12 +144,13 @@ async function begin() {
 }
 
 function start() {
+  const begun = begin();
   gallery.start();
   results.start();
   query.start((region, keyboard) => go({ region }, { replace: keyboard || Boolean(region && address().region) }));
   incoming.start({
-    onSearch: search,
-    onAdd: (files) => add(collection.name, files, grown),
+    onSearch: once(begun, search),
+    onAdd: once(begun, (files) => add(collection.name, files, () => grown(true))),
     mayBeSearched: () => collection?.items > 0,
   });
   $("collection").addEventListener("change", (event) => {
@@ -150,10 +166,9 @@ function start() {
     $("drop").hidden = true;
     if (isSearch(address()) && !query.clearRegion()) go({ item: undefined, upload: undefined, region: undefined });
   });
-  addEventListener("popstate", render);
+  addEventListener("popstate", () => begun.then(render));
   notices.start();
   jobs.start(grown);
-  begin();
 }
 
 start();

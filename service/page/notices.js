@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { $, h } from "./dom.js";
 
 const ASK_AGAIN_MS = 5000;
+const NOT_READY = "The service is not ready: it starts, or a part of it has failed. This page asks again.";
 let service = [];
 let collections = [];
 let current;
@@ -12,7 +13,7 @@ let current;
 export async function start() {
   try {
     const state = await api.ready();
-    service = state.ready ? state.notices : ["The service is not ready: it starts, or a part of it has failed. This page asks again.", ...state.notices];
+    service = state.ready ? state.notices : [NOT_READY, ...state.notices];
     if (!state.ready) setTimeout(start, ASK_AGAIN_MS);
   } catch (error) {
     service = [error.message];

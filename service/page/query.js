@@ -42,7 +42,7 @@ function showTools(region) {
 
 /** Show an indexed picture as the query; its facts follow when they are known. */
 export function showItem(collection, id) {
-  showOne(api.thumbnail(collection, id));
+  showOne(api.thumbnail(collection, id), "");
 }
 
 /** Show uploads as the query; `onRemove(index)` takes one of several away. */
@@ -51,18 +51,24 @@ export function showUploads(pictures, onRemove) {
   $("stage").hidden = several;
   $("region-tools").hidden = several;
   $("positives").hidden = !several;
-  $("positives").replaceChildren(...(several ? pictures.map(({ file, preview }, at) => positive(file.name, preview, () => onRemove(at))) : []));
-  if (!several) showOne(pictures[0].preview);
-  $("facts").replaceChildren(h("h2", {}, several ? `What ${plural(pictures.length, "picture")} share` : pictures[0].file.name));
+  const rows = pictures.map(({ file, preview }, at) => positive(file.name, preview, () => onRemove(at)));
+  $("positives").replaceChildren(...(several ? rows : []));
+  const [{ file, preview }] = pictures;
+  if (!several) showOne(preview, file.name);
+  $("facts").replaceChildren(h("h2", {}, several ? `What ${plural(pictures.length, "picture")} share` : file.name));
 }
 
-function showOne(source) {
+function showOne(source, name) {
+  const picture = $("query-picture");
   $("stage").hidden = false;
   $("positives").hidden = true;
-  if ($("query-picture").getAttribute("src") === source) return;
+  if (picture.getAttribute("src") === source) {
+    if (picture.naturalWidth) enableRegion();
+    return;
+  }
   $("stage").classList.remove("without-picture");
   $("stage-note").hidden = true;
-  $("query-picture").src = source;
+  Object.assign(picture, { src: source, alt: name });
 }
 
 function positive(name, preview, onclick) {
@@ -90,7 +96,8 @@ function cannotShow() {
 
 /** Name, size and metadata of an item. */
 export function showFacts(item) {
-  const facts = [["Size", `${item.width} × ${item.height}`], ...Object.entries(item.metadata).map(([key, value]) => [key, shown(value)])];
+  const metadata = Object.entries(item.metadata).map(([key, value]) => [key, shown(value)]);
+  const facts = [["Size", `${item.width} × ${item.height}`], ...metadata];
   $("facts").replaceChildren(h("h2", {}, item.name),
     h("dl", {}, ...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
   $("query-picture").alt = item.name;

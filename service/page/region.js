@@ -83,7 +83,8 @@ export class RegionBox {
     const scrolls = event.pointerType === "touch" && !this.region;
     if (!this.enabled || scrolls || event.button !== 0) return;
     const grip = event.target.dataset.grip;
-    this.drag = { grip, from: this.#point(event), region: this.region, at: [event.clientX, event.clientY], moved: false };
+    const at = [event.clientX, event.clientY];
+    this.drag = { grip, from: this.#point(event), region: this.region, at, moved: false };
     this.stage.setPointerCapture(event.pointerId);
     if (!grip) event.preventDefault();
   }

@@ -7,6 +7,7 @@ import { $, announce, plural, problemBlock } from "./dom.js";
 import { moreButton } from "./gallery.js";
 
 const PAGE = 24;
+const ALONE = "The collection holds no other picture.";
 let asking = new AbortController();
 
 export function start() {
@@ -52,26 +53,27 @@ function append(collection, query, options, offset, found) {
   const list = $("neighbours");
   const foot = $("results-foot");
   const hadFocus = foot.contains(document.activeElement);
-  const cards = found.neighbours.map((neighbour) => card(collection, neighbour, format({ collection, item: neighbour.id, space: options.space })));
-  if (offset === 0) list.replaceChildren(...cards);
-  else list.append(...cards);
-  if (hadFocus && offset > 0) cards[0]?.querySelector("a").focus();
-  const next = () => page(collection, query, options, offset + found.neighbours.length);
-  foot.replaceChildren(...(found.more ? [moreButton(next)] : []));
-  if (offset === 0) $("took").textContent = spent(found.took_ms);
-  const total = list.children.length;
-  announce(total ? `${plural(total, "neighbour")}, the best with score ${bestScore()}` : "No neighbours: the collection holds no other picture");
-  if (total === 0) foot.replaceChildren("The collection holds no other picture.");
-
-  function bestScore() {
-    return list.querySelector(".score").textContent;
+  const link = ({ id }) => format({ collection, item: id, space: options.space });
+  const cards = found.neighbours.map((neighbour) => card(collection, neighbour, link(neighbour)));
+  if (offset === 0) {
+    list.replaceChildren(...cards);
+    $("took").textContent = spent(found.took_ms);
+  } else {
+    list.append(...cards);
+    if (hadFocus) cards[0]?.querySelector("a").focus();
   }
+  const next = () => page(collection, query, options, offset + cards.length);
+  const total = list.children.length;
+  foot.replaceChildren(...(found.more ? [moreButton(next)] : []), ...(total ? [] : [ALONE]));
+  const best = list.querySelector(".score")?.textContent;
+  announce(total ? `${plural(total, "neighbour")}, the best with score ${best}` : ALONE);
 }
 
 /** {decode: 3.2, forward: 12, search: 0.3} -> "decode 3.2 ms · forward 12 ms · search 0.3 ms" */
 function spent(took) {
   const short = (ms) => (ms < 10 ? ms.toFixed(1) : Math.round(ms).toString());
-  return Object.entries(took).filter(([, ms]) => ms > 0).map(([stage, ms]) => `${stage} ${short(ms)} ms`).join(" · ");
+  const stages = Object.entries(took).filter(([, ms]) => ms > 0);
+  return stages.map(([stage, ms]) => `${stage} ${short(ms)} ms`).join(" · ");
 }
 
 function busy(is) {

@@ -1,5 +1,6 @@
 // A strip per piece of work: title, progress, what went wrong, cancel or dismiss.
 
+import { sentence } from "./api.js";
 import { $, h, plural } from "./dom.js";
 
 /**
@@ -14,8 +15,12 @@ export class Task {
     this.#title = h("p", { class: "task-title" }, title);
     this.#line = h("p", { class: "task-line" });
     this.#bar = h("progress", { "aria-label": title });
-    this.#stop = h("button", { class: "button small", type: "button", onclick: () => { this.#stop.disabled = true; onCancel(); } }, "Cancel");
-    this.#dismiss = h("button", { class: "button small", type: "button", hidden: true, onclick: () => this.element.remove() }, "Dismiss");
+    this.#stop = button("Cancel", () => {
+      this.#stop.disabled = true;
+      onCancel();
+    });
+    this.#dismiss = button("Dismiss", () => this.element.remove());
+    this.#dismiss.hidden = true;
     this.#errors = h("details", { hidden: true }, h("summary"), h("ul", { class: "errors" }));
     this.#errors.addEventListener("toggle", async () => this.#errors.open && this.#list(await onErrors()));
     this.element = h("div", { class: "task", role: "group", "aria-label": title },
@@ -25,27 +30,29 @@ export class Task {
     $("work").append(this.element);
   }
 
-  update({ total, finished, failed, rate, eta_s: eta, state, detail }) {
+  update({ total, finished, failed, unchanged, rate, eta_s: eta, state, detail }) {
     const over = !["queued", "running"].includes(state);
     if (total) Object.assign(this.#bar, { max: total, value: finished });
     else this.#bar.removeAttribute("value");
     this.#bar.hidden = over;
     this.#stop.hidden = over;
     this.#dismiss.hidden = !over;
-    this.#line.textContent = progressLine({ total, finished, rate, eta, state, detail });
+    this.#line.textContent = progressLine({ total, finished, unchanged, rate, eta, state, detail });
     this.#errors.hidden = failed === 0;
     this.#errors.querySelector("summary").textContent = `${plural(failed, "picture")} could not be indexed`;
   }
 
   #list(errors) {
-    const rows = errors.map(({ reference, detail }) => h("li", {}, h("b", {}, reference), ` ${detail}`));
+    const rows = errors.map(({ reference, detail }) => h("li", {}, h("b", {}, reference), ` ${sentence(detail)}`));
     this.#errors.querySelector("ul").replaceChildren(...rows);
   }
 }
 
+const button = (text, onclick) => h("button", { class: "button small", type: "button", onclick }, text);
+
 const OPENINGS = { queued: "Waiting", cancelled: "Cancelled", failed: "Stopped", done: "Done" };
 
-function progressLine({ total, finished, rate, eta, state, detail }) {
+function progressLine({ total, finished, unchanged, rate, eta, state, detail }) {
   const counted = total ? `${finished.toLocaleString()} of ${total.toLocaleString()}` : plural(finished, "picture");
   const running = state === "running";
   return [
@@ -53,6 +60,7 @@ function progressLine({ total, finished, rate, eta, state, detail }) {
     state === "queued" ? null : counted,
     running && rate ? `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} per second` : null,
     running && eta !== null && eta !== undefined ? `${duration(eta)} left` : null,
+    unchanged ? `${unchanged.toLocaleString()} already there` : null,
     detail,
   ].filter(Boolean).join(" · ");
 }

@@ -48,7 +48,9 @@ async def create_job(engine: EngineDep, collection: CollectionDep, request: Requ
     """Start batch indexing. The job survives restarts; each file is indexed exactly once."""
     runner: JobRunner = request.app.state.runner
     if request.headers.get("content-type", "").startswith("application/json"):
-        given = forms.validated(NewJob, await request.json()).model_dump(exclude_none=True)
+        given = forms.validated(NewJob, await forms.json_body(request)).model_dump(
+            exclude_none=True
+        )
         source = _one_of(given)
     else:
         async with forms.multipart(request, max_files=1) as form:

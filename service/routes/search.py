@@ -1,6 +1,5 @@
 """`POST /v1/collections/{c}/search`: by upload, item, URL, region, several pictures."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,7 +39,7 @@ async def search_collection(
     """The neighbours of an upload, an item, a URL, or of positives and negatives."""
     pictures: list[bytes] = []
     if request.headers.get("content-type", "").startswith("application/json"):
-        body = forms.validated(SearchBody, await _json(request))
+        body = forms.validated(SearchBody, await forms.json_body(request))
     else:
         async with forms.multipart(request, MAX_QUERY_FILES) as form:
             body = forms.validated(SearchBody, forms.fields(form))
@@ -58,13 +57,6 @@ async def search_collection(
         took_ms=TookBody(**{stage: round(ms, 3) for stage, ms in answer.took_ms.items()}),
         more=answer.more,
     )
-
-
-async def _json(request: Request) -> Any:
-    try:
-        return json.loads(await request.body())
-    except (ValueError, RecursionError) as error:
-        raise Problem("request-malformed", f"the body is no valid JSON: {error}") from error
 
 
 def _query(body: SearchBody, pictures: Sequence[bytes]) -> Query:

@@ -185,7 +185,7 @@ def test_a_hostile_pickle_is_refused_and_runs_nothing(form: str, tmp_path: Path)
     thing = {"fc.weight": torch.zeros(2), "harm": Hostile(f"touch {proof}")}
     path = tmp_path / "a"
     if form == "pickle":
-        path.write_bytes(pickle.dumps(thing["harm"]))
+        path.write_bytes(pickle.dumps(thing["harm"], protocol=2))
     else:
         PICKLES[form](thing, path)  # type: ignore[arg-type]
     assert refusal(path, {"fc.weight": torch.Size((2,))}) == "weights-unreadable"

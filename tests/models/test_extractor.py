@@ -63,7 +63,7 @@ def test_no_picture_is_no_row(three_levels: Extractor) -> None:
 
 def test_a_file_that_is_no_picture_is_named(three_levels: Extractor, tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("not a picture")
-    with pytest.raises(PictureError, match="notes.jpg"):
+    with pytest.raises(PictureError, match=r"notes\.jpg"):
         three_levels.describe([tmp_path / "notes.jpg"])
 
 

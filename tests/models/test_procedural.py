@@ -1,6 +1,7 @@
 """Procedural pictures: the same every time, different between families, resumable on disk."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,25 @@ from models.training.families.colour import srgb
 from models.training.families.fields import noise, relief, sample
 from models.training.procedural import FAMILIES, picture, render_gallery
 
-SIDE = 96
+SIDE = 64
 
 
 def pixels(family: str, n: int, side: int = SIDE) -> NDArray[np.uint8]:
     return np.asarray(picture(family, n, side))
 
 
+@cache
+def kept(family: str, n: int) -> NDArray[np.uint8]:
+    """The same, drawn once for all tests that only look at it."""
+    return pixels(family, n)
+
+
 def traits(family: str, n: int) -> NDArray[np.float64]:
     """How bright, how varied, how busy: what differs between families whatever the colours."""
-    grey = pixels(family, n).mean(axis=2)
+    grey = kept(family, n).mean(axis=2)
     across, down = np.abs(np.diff(grey, axis=1)), np.abs(np.diff(grey, axis=0))
     edges = np.concatenate([across.ravel(), down.ravel()])
-    halves = [grey[: SIDE // 2].mean() - grey[SIDE // 2 :].mean(), grey[30:66, 30:66].mean()]
+    halves = [grey[: SIDE // 2].mean() - grey[SIDE // 2 :].mean(), grey[20:44, 20:44].mean()]
     corners = grey[:10, :10].std() + grey[-10:, -10:].std()
     numbers = [grey.mean(), grey.std(), edges.mean(), edges.std(), np.median(edges), corners]
     return np.array([*numbers, across.mean() / down.mean() * 10, *halves])
@@ -41,8 +48,8 @@ def test_a_picture_is_rgb_of_the_side_asked_for_and_not_flat(family: str) -> Non
 @pytest.mark.parametrize("family", FAMILIES)
 def test_picture_n_is_always_picture_n_and_never_another(family: str) -> None:
     assert np.array_equal(pixels(family, 4), pixels(family, 4))
-    different = {hashlib.sha256(pixels(family, n).tobytes()).digest() for n in range(6)}
-    assert len(different) == 6
+    different = {hashlib.sha256(pixels(family, n).tobytes()).digest() for n in range(3)}
+    assert len(different) == 3
 
 
 def test_numpys_global_random_state_is_neither_read_nor_changed() -> None:
@@ -71,9 +78,7 @@ def test_families_differ_more_from_one_another_than_within() -> None:
 
 def test_colours_vary_within_most_families() -> None:
     spreads = [
-        np.stack([pixels(family, n).reshape(-1, 3).mean(axis=0) for n in range(8)])
-        .std(axis=0)
-        .max()
+        np.stack([kept(family, n).reshape(-1, 3).mean(axis=0) for n in range(8)]).std(axis=0).max()
         for family in FAMILIES
     ]
     assert np.median(spreads) > 20

@@ -52,7 +52,7 @@ def test_specs_are_resolved_to_one_canonical_text(text: str, canonical: str) -> 
     ],
 )
 def test_a_wrong_spec_is_refused_naming_what_is_wrong(text: str, code: str, named: str) -> None:
-    with pytest.raises(SpecError, match=".") as refused:
+    with pytest.raises(SpecError) as refused:
         parse(text)
     assert refused.value.code == code
     assert named in str(refused.value)

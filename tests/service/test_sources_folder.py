@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -216,19 +217,30 @@ def test_names_that_are_no_utf8_can_be_stored_and_read(tmp_path: Path) -> None:
         text.encode("utf-8")
 
 
-def test_a_chain_of_folders_deeper_than_pythons_stack_is_walked(tmp_path: Path) -> None:
-    here = Path.cwd()
-    depth = 1100
-    try:
-        os.chdir(tmp_path)
-        for _ in range(depth):
-            Path("d").mkdir()
-            os.chdir("d")
-        Path("a.jpg").write_bytes(b"deep")
-    finally:
-        os.chdir(here)
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[int]:
+    """How deep a picture lies; taken away again by steps, as shutil.rmtree recurses."""
+    here, depth = Path.cwd(), 1100
+    os.chdir(tmp_path)
+    for _ in range(depth):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("a.jpg").write_bytes(b"deep")
+    os.chdir(here)
+    yield depth
+    os.chdir(tmp_path)
+    for _ in range(depth):
+        os.chdir("d")
+    Path("a.jpg").unlink()
+    for _ in range(depth):
+        os.chdir("..")
+        Path("d").rmdir()
+    os.chdir(here)
+
+
+def test_a_chain_of_folders_deeper_than_pythons_stack_is_walked(tmp_path: Path, deep: int) -> None:
     [reference] = entries(tmp_path)
-    assert reference.count("/") == depth
+    assert reference.count("/") == deep
 
 
 def test_entries_are_read_in_other_threads_after_the_walk_has_ended(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def ridges(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
     """Mountains behind mountains, paler with distance; a sun or moon; sometimes a lake."""
     size = 2 * side
     y, x = grid(size)
-    night = rng.random() < 0.25
+    night = rng.random() > 0.75
     hue = rng.uniform(0.55, 0.85) if night else rng.random()
     turns = hue + np.array([0, 0.05, rng.uniform(0.08, 0.2)])
     sky = srgb([0.25, 0.35, 0.5] if night else [rng.uniform(0.55, 0.75), 0.85, 0.95], 0.08, turns)

@@ -1,0 +1,291 @@
+"""Generations, delta and tombstones together: sealing, reopening, damage, other processes."""
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from index import Catalog, Collection, CollectionError, generation
+from tests.index.making import HIGH, LOW, nearest, new_item, stored, unit, units
+
+GALLERY = {f"i{n}": stored(unit(n)) for n in range(60)}
+
+
+def _fill(collection: Collection) -> None:
+    """Items in the generation and in the delta, and tombstones of both."""
+    collection.add([new_item(f"i{n}", n) for n in range(40)] + [new_item("old", 900)])
+    collection.compact()
+    collection.add([new_item(f"i{n}", n) for n in range(40, 60)] + [new_item("new", 901)])
+    collection.remove(["old", "new"])
+
+
+def _is_right(collection: Collection) -> bool:
+    query = unit(5000)
+    found = [(one.id, pytest.approx(one.score, abs=1e-5)) for one in collection.search(query, 100)]
+    return found == nearest(query, GALLERY, 100)
+
+
+def _generations(catalog: Catalog) -> list[Path]:
+    return sorted(catalog.folder.glob("generations/*/*.faiss"))
+
+
+def test_compaction_moves_everything_into_the_generation_and_changes_no_answer(
+    catalog: Catalog, collection: Collection
+) -> None:
+    _fill(collection)
+    before = collection.search(unit(5000), 100)
+    assert collection.compact()
+    assert collection.search(unit(5000), 100) == [
+        one.__class__(one.key, one.id, pytest.approx(one.score, abs=1e-6), one.name, one.metadata)
+        for one in before
+    ]
+    parts = collection.status()["spaces"]["high"]
+    assert (parts["count"], parts["delta"], parts["tombstones"]) == (60, 0, 0)
+    assert [path.name for path in _generations(catalog)] == ["high-2.faiss"]
+
+
+def test_compacting_what_is_compact_does_nothing(catalog: Catalog, collection: Collection) -> None:
+    _fill(collection)
+    assert collection.compact()
+    assert not collection.compact()
+    assert [path.name for path in _generations(catalog)] == ["high-2.faiss"]
+
+
+def test_every_space_has_its_generation(catalog: Catalog, both: Collection) -> None:
+    both.add([new_item("a", 1, None, HIGH, LOW)])
+    both.compact()
+    assert [path.name for path in _generations(catalog)] == ["high-1.faiss", "low-1.faiss"]
+    index = faiss.read_index(str(_generations(catalog)[1]))
+    assert (index.d, index.ntotal) == (LOW.dim, 1)
+
+
+def test_a_collection_that_became_empty_is_compacted_to_nothing(collection: Collection) -> None:
+    _fill(collection)
+    collection.remove(list(GALLERY))
+    assert collection.compact()
+    assert collection.search(unit(1)) == []
+    collection.add([new_item("a", 1)])
+    assert collection.search(unit(1))[0].id == "a"
+
+
+def test_compaction_is_due_when_the_delta_has_outgrown_its_limit(catalog: Catalog) -> None:
+    collection = catalog.create_collection("few", [HIGH], {"index": {"delta_limit": 10}})
+    collection.add([new_item(f"i{n}", n) for n in range(10)])
+    assert not collection.needs_compaction()
+    collection.add([new_item("i10", 10)])
+    assert collection.needs_compaction()
+    collection.compact()
+    assert not collection.needs_compaction()
+    collection.remove([f"i{n}" for n in range(11)])
+    assert collection.needs_compaction()
+
+
+def test_everything_is_found_again_after_reopening(tmp_path: Path) -> None:
+    with Catalog.open(tmp_path) as catalog:
+        _fill(catalog.create_collection("shoes", [HIGH], {}))
+    with Catalog.open(tmp_path) as catalog:
+        collection = catalog.collection("shoes")
+        assert _is_right(collection)
+        parts = collection.status()["spaces"]["high"]
+        assert (parts["count"], parts["delta"], parts["tombstones"]) == (41, 20, 1)
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 4
+    path.write_bytes(content)
+
+
+def _replace(path: Path) -> None:
+    index = faiss.index_factory(HIGH.dim, "IDMap,Flat", faiss.METRIC_INNER_PRODUCT)
+    index.add_with_ids(units(7, 41), np.arange(1, 42))
+    faiss.write_index(index, str(path))
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "missing": Path.unlink,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "empty": lambda path: path.write_bytes(b""),
+    "one bit": _flip,
+    "foreign": _replace,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_generation_is_rebuilt_from_the_catalog_and_said_to_be(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Catalog.open(tmp_path) as catalog:
+        _fill(catalog.create_collection("shoes", [HIGH], {}))
+        (path,) = _generations(catalog)
+    DAMAGE[damage](path)
+    with Catalog.open(tmp_path) as catalog, caplog.at_level(logging.WARNING):
+        assert _is_right(catalog.collection("shoes"))
+        assert path.name in caplog.text
+        assert [path.name for path in _generations(catalog)] == ["high-2.faiss"]
+        assert catalog.collection("shoes").status()["spaces"]["high"]["count"] == 60
+
+
+def test_a_damaged_generation_that_cannot_be_rebuilt_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Catalog.open(tmp_path) as catalog:
+        _fill(catalog.create_collection("shoes", [HIGH], {}))
+        _generations(catalog)[0].unlink()
+
+    def full(index: object, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Catalog.open(tmp_path) as catalog, monkeypatch.context() as disk:
+        disk.setattr(generation, "seal", full)
+        collection = catalog.collection("shoes")
+        assert _is_right(collection)
+        with pytest.raises(OSError, match="No space"):
+            collection.compact()
+        collection.add([new_item("one more", 5000)])
+        assert collection.search(unit(5000), 1)[0].id == "one more"
+        disk.undo()
+        collection.remove(["one more"])
+        assert collection.compact()
+        assert _is_right(collection)
+
+
+def test_stray_files_are_removed_when_a_collection_is_opened(tmp_path: Path) -> None:
+    with Catalog.open(tmp_path) as catalog:
+        _fill(catalog.create_collection("shoes", [HIGH], {}))
+        (path,) = _generations(catalog)
+    for name in ("high-2.faiss", "high-7.aside", "other-1.faiss"):
+        (path.parent / name).write_bytes(b"half written")
+    with Catalog.open(tmp_path) as catalog:
+        assert _is_right(catalog.collection("shoes"))
+    assert {file.name for file in path.parent.iterdir()} == {path.name, "lock"}
+
+
+def test_another_opening_sees_every_write_as_soon_as_it_is_acknowledged(tmp_path: Path) -> None:
+    with Catalog.open(tmp_path) as ours, Catalog.open(tmp_path) as theirs:
+        mine = ours.create_collection("shoes", [HIGH], {})
+        yours = theirs.collection("shoes")
+        mine.add([new_item("a", 1)])
+        assert yours.search(unit(1))[0].id == "a"
+        yours.add([new_item("a", 2)])
+        assert mine.search(unit(2))[0].score == pytest.approx(1, abs=1e-3)
+        yours.compact()
+        assert mine.search(unit(2), 9)[0].id == "a"
+        mine.remove(["a"])
+        assert yours.search(unit(2)) == []
+        yours.compact()
+        mine.add([new_item("b", 3)])
+        mine.compact()
+        assert [one.id for one in yours.search(unit(3))] == ["b"]
+
+
+ADDING = """
+import sys
+from index import Catalog
+from tests.index.making import new_item
+with Catalog.open(sys.argv[1]) as catalog:
+    shoes = catalog.collection("shoes")
+    for n in range(int(sys.argv[2]), int(sys.argv[2]) + 40):
+        shoes.add([new_item(f"i{n}", n), new_item("shared", n)])
+        if n % 10 == 5:
+            shoes.compact()
+            shoes.search(new_item("", n).descriptors["high"])
+"""
+
+
+def test_processes_that_write_and_compact_one_folder_together_lose_nothing(tmp_path: Path) -> None:
+    with Catalog.open(tmp_path) as catalog:
+        shoes = catalog.create_collection("shoes", [HIGH], {})
+        starts = (0, 1000, 2000)
+        running = [
+            subprocess.Popen([sys.executable, "-c", ADDING, str(tmp_path), str(start)])
+            for start in starts
+        ]
+        while any(process.poll() is None for process in running):
+            shoes.search(unit(1), 10)
+            shoes.compact()
+        assert [process.returncode for process in running] == [0, 0, 0]
+        ids = {f"i{start + n}" for start in starts for n in range(40)} | {"shared"}
+        assert {one.id for one in shoes.search(unit(1), 1000)} == ids
+        assert shoes.count() == len(ids) == 121
+
+
+def test_searches_see_all_that_was_acknowledged_while_others_add_remove_and_compact(
+    collection: Collection,
+) -> None:
+    stop = threading.Event()
+
+    def write(first: int) -> None:
+        for n in range(first, first + 60):
+            collection.add([new_item(f"i{n}", n)])
+            assert collection.search(unit(n), 1)[0].id == f"i{n}"
+            if n % 3 == 0:
+                collection.remove([f"i{n}"])
+                assert collection.search(unit(n), 1)[0].id != f"i{n}"
+
+    def read() -> None:
+        while not stop.is_set():
+            found = collection.search(unit(5000), 20)
+            assert found[0].id == "there from the start"
+            assert len({one.id for one in found}) == len(found)
+
+    def compact() -> None:
+        while not stop.is_set():
+            collection.compact()
+
+    collection.add([new_item("there from the start", 5000), new_item("and this", 5001)])
+    with ThreadPoolExecutor(5) as threads:
+        background = [threads.submit(read), threads.submit(read), threads.submit(compact)]
+        writers = [threads.submit(write, first) for first in (0, 1000)]
+        try:
+            for writer in writers:
+                writer.result()
+        finally:
+            stop.set()
+        for task in background:
+            task.result()
+    assert collection.count() == 2 + 80
+
+
+def test_a_replaced_item_is_found_in_every_search_before_during_and_after(
+    collection: Collection,
+) -> None:
+    """Its old key is gone and its new one just came: a search must find one of the two."""
+    stop = threading.Event()
+    collection.add([new_item("me", 1, {"mine": True})])
+
+    def replace() -> None:
+        seed = 0
+        while not stop.is_set():
+            seed += 1
+            collection.add([new_item("me", seed)])
+            if seed % 10 == 0:
+                collection.compact()
+
+    with ThreadPoolExecutor(1) as threads:
+        replacing = threads.submit(replace)
+        try:
+            for _ in range(200):
+                assert [one.id for one in collection.search(unit(1))] == ["me"]
+                found = collection.search(unit(1), filter={"mine": True}, expansion={"n": 2})
+                assert [one.id for one in found] == ["me"]
+        finally:
+            stop.set()
+        replacing.result()
+
+
+def test_a_collection_dropped_by_another_process_is_unknown_here(tmp_path: Path) -> None:
+    with Catalog.open(tmp_path) as ours, Catalog.open(tmp_path) as theirs:
+        mine = ours.create_collection("shoes", [HIGH], {})
+        mine.add([new_item("a", 1)])
+        theirs.drop_collection("shoes")
+        with pytest.raises(CollectionError) as refused:
+            mine.search(unit(1))
+        assert refused.value.code == "collection-unknown"
