@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
@@ -70,6 +70,16 @@ def create_app(engine: Engine) -> FastAPI:
     return app
 
 
+class _Revalidated(StaticFiles):
+    """Files that a browser asks about each time, so that an upgrade reaches it at once."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """The file, or 304 where the browser has it already."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def _add_pages(app: FastAPI) -> None:
     """The search page, the API page and what the problem types point to."""
     swagger = importlib.resources.files("fastapi_offline") / "static"
@@ -86,7 +96,7 @@ def _add_pages(app: FastAPI) -> None:
     async def problem_type(code: str) -> PlainTextResponse:
         return PlainTextResponse(f"{code}: HTTP status {problems.status_of(code)}\n")
 
-    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+    app.mount("/static", _Revalidated(directory=PAGE), name="static")
     app.mount("/swagger", StaticFiles(directory=str(swagger)), name="swagger")
 
 

@@ -12,7 +12,7 @@ from service.schemas import CollectionBody, CollectionsBody, NewCollection, Spac
 router = APIRouter(prefix="/v1", tags=["collections"])
 
 
-@router.post("/collections", status_code=201, responses=problems(404, 409, 422))
+@router.post("/collections", status_code=201, responses=problems(400, 404, 409, 422))
 async def create_collection(engine: EngineDep, new: NewCollection) -> CollectionBody:
     """Make a collection. It stays pinned to the weights that are found for it now."""
 

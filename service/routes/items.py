@@ -159,7 +159,7 @@ def get_item(collection: CollectionDep, item: str) -> ItemBody:
     return _body(collection.get(item))
 
 
-@router.patch("/{item}", responses=forms.problems(404, 422))
+@router.patch("/{item}", responses=forms.problems(400, 404, 422))
 def patch_item(collection: CollectionDep, item: str, patch: MetadataPatch) -> ItemBody:
     """Change metadata by a JSON merge patch (RFC 7396)."""
     return _body(collection.patch(item, patch.metadata))

@@ -82,7 +82,7 @@ def _one_of(given: Mapping[str, Any]) -> dict[str, Any]:
     return dict(given)
 
 
-@router.get("/jobs")
+@router.get("/jobs", responses=forms.problems(422))
 def list_jobs(
     engine: EngineDep,
     request: Request,
