@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, text
 
 from index import jobs, tables
 from index.collection import Collection
@@ -43,7 +43,9 @@ class Catalog:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder, Database(folder / "catalog.db"))
+        catalog = cls(folder, Database(folder / "catalog.db"))
+        catalog._sweep()
+        return catalog
 
     def close(self) -> None:
         """Close all connections. What was acknowledged is on disk already."""
@@ -124,8 +126,19 @@ class Catalog:
             jobs.cancel_all(connection, name)
         with self._opening:
             self._open.pop(collection.id, None)
-        collection.pictures.drop()
-        shutil.rmtree(self.folder / "generations" / str(collection.id), ignore_errors=True)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove the files of collections that were dropped; ids are never given twice."""
+        given = text("SELECT seq FROM sqlite_sequence WHERE name = 'collections'")
+        with self.database.reading() as connection:
+            there = set(connection.execute(select(COLLECTIONS.c.id)).scalars())
+            last = connection.execute(given).scalar() or 0
+        dropped = {str(number) for number in range(1, last + 1) if number not in there}
+        for kind in ("generations", "pictures"):
+            for folder in (self.folder / kind).glob("*"):
+                if folder.name in dropped:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _row(space: Space, collection_id: int) -> dict[str, Any]:

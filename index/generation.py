@@ -136,7 +136,7 @@ def seal(index: Any, path: Path) -> tuple[str, int]:
             faiss.write_index(index, faiss.PyCallbackIOWriter(write))
             file.flush()
             os.fsync(file.fileno())
-        if sha256_of(aside) != digest.hexdigest():
+        if _sha256_of(aside) != digest.hexdigest():
             raise OSError(f"{aside} reads back other bytes than were written: check the disk")
         aside.replace(path)
     finally:
@@ -151,16 +151,18 @@ def load(path: Path, sealed: Sealed) -> Generation:
     Raises CollectionError: `generation-untrusted`, for a file that is missing or is any other.
     """
     try:
-        found = sha256_of(path)
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != sealed.sha256:
+                raise _untrusted(path, f"its SHA-256 is {found}, the catalog has {sealed.sha256}")
+            # The file that was hashed, whatever has become of its name meanwhile.
+            file.seek(0)
+            return Generation(sealed, faiss.read_index(faiss.PyCallbackIOReader(file.read)))
     except OSError as error:
         raise _untrusted(path, str(error)) from error
-    if found != sealed.sha256:
-        raise _untrusted(path, f"its SHA-256 is {found}, the catalog has {sealed.sha256}")
-    return Generation(sealed, faiss.read_index(str(path)))
 
 
-def sha256_of(path: Path) -> str:
-    """Hash a file, reading it in pieces."""
+def _sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -8,7 +8,7 @@ goes on with the files that have no outcome yet.
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -256,7 +256,7 @@ def cancel_all(connection: Connection, collection: str) -> None:
         .where(JOBS.c.collection == collection, OPEN)
         .values(
             state="cancelled",
-            cancel_requested=1,
+            cancel_requested=True,
             finished_at=datetime.now(UTC),
             owner=None,
             leased_until=None,
@@ -268,10 +268,10 @@ def _cancel(connection: Connection, which: ColumnElement[bool], now: datetime) -
     connection.execute(
         update(JOBS)
         .where(which, JOBS.c.state == "queued")
-        .values(state="cancelled", finished_at=now, cancel_requested=1)
+        .values(state="cancelled", finished_at=now, cancel_requested=True)
     )
     connection.execute(
-        update(JOBS).where(which, JOBS.c.state == "running").values(cancel_requested=1)
+        update(JOBS).where(which, JOBS.c.state == "running").values(cancel_requested=True)
     )
 
 
@@ -287,18 +287,4 @@ def _unknown(job_id: str) -> CollectionError:
 
 
 def _of(row: Row[Any]) -> Job:
-    return Job(
-        id=row.id,
-        collection=row.collection,
-        source=row.source,
-        state=row.state,
-        total=row.total,
-        done=row.done,
-        failed=row.failed,
-        unchanged=row.unchanged,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        problem=row.problem,
-        cancel_requested=bool(row.cancel_requested),
-    )
+    return Job(**{field.name: getattr(row, field.name) for field in fields(Job)})

@@ -30,6 +30,15 @@ def checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return stored
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two documents are the same JSON; to Python 1, 1.0 and True are equal.
+
+    >>> same({"a": 1, "b": 2}, {"b": 2, "a": 1}), same({"a": 1}, {"a": True})
+    (True, False)
+    """
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
 def merge(target: Any, patch: Any) -> Any:
     """Merge `patch` into `target`, null removing a member (JSON merge patch, RFC 7396 section 2).
 

@@ -80,11 +80,6 @@ class PictureStore:
         with self._changing:
             self._awaited.difference_update(sha256s)
 
-    def drop(self) -> None:
-        """Remove all pictures."""
-        if self._files.exists(self._root):
-            self._files.rm(self._root, recursive=True)
-
     def _path(self, sha256: str, kind: Kind) -> str:
         if kind not in KINDS or not sha256.isalnum():
             raise ValueError(f"{kind!r} {sha256!r} names no picture")

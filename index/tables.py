@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BindParameter,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -142,7 +143,7 @@ jobs = _numbered(
     Column("started_at", Moment),
     Column("finished_at", Moment),
     Column("problem", JSON(none_as_null=True)),
-    Column("cancel_requested", Integer, nullable=False, server_default="0"),
+    Column("cancel_requested", Boolean, nullable=False, server_default="0"),
     Column("owner", Text),
     Column("leased_until", Moment),
     Index("jobs_by_state", "state", "seq"),

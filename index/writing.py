@@ -1,7 +1,7 @@
 """Writing items: what adding them changes, and the statements that change it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,7 +61,7 @@ def planned(there: Mapping[str, Item], new: Sequence[NewItem]) -> Change:
         updated=[
             (there[item_id].key, item)
             for item_id, item in same.items()
-            if _changeable(there[item_id]) != _changeable(item)
+            if not _same(there[item_id], item)
         ],
         removed=[there[item_id] for item_id in last if item_id in there and item_id not in same],
     )
@@ -120,25 +120,19 @@ def items_of(connection: Connection, collection_id: int, ids: Sequence[str]) -> 
 
 def to_item(row: Row[Any]) -> Item:
     """An item from its row."""
-    return Item(
-        key=row.key,
-        id=row.id,
-        sha256=row.sha256,
-        name=row.name,
-        source=row.source,
-        stamp=row.stamp,
-        metadata=row.metadata,
-        width=row.width,
-        height=row.height,
-        added_at=row.added_at,
-    )
+    return Item(**{field.name: getattr(row, field.name) for field in fields(Item)})
 
 
 def _status(before: Item | NewItem | None, item: NewItem) -> Status:
     if before is None:
         return "added"
-    same = before.sha256 == item.sha256 and before.metadata == item.metadata
+    same = before.sha256 == item.sha256 and metadata.same(before.metadata, item.metadata)
     return "unchanged" if same else "replaced"
+
+
+def _same(before: Item, item: NewItem) -> bool:
+    named = (before.name, before.source, before.stamp) == (item.name, item.source, item.stamp)
+    return named and metadata.same(before.metadata, item.metadata)
 
 
 def _changeable(item: Item | NewItem) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from index import Catalog, Collection, CollectionError, Space
 from index.space import Dtype
 from models import DescriptorSpace, Extractor, Limits, WeightsFolder, WhiteningFolder, resolve, zoo
+from models.runtime import choose_device
 from service.batcher import Batcher
 from service.metrics import Metrics, Sample
 from service.settings import Settings
@@ -29,6 +30,7 @@ class Engine:
         """Open the catalog under `settings.data`, making what is not there."""
         self.settings = settings
         self.metrics = Metrics()
+        self.device = choose_device(settings.device)
         self.catalog = Catalog.open(settings.data)
         self.weights = weights_folder(settings)
         self.whitenings = WhiteningFolder(settings.data / "whitenings")
@@ -130,7 +132,7 @@ class Engine:
             folder=self.weights,
             whitenings=self.whitenings,
             pins=pins,
-            device=self.settings.device,
+            device=str(self.device),
             limits=self.limits,
         )
         for name, space in collection.spaces.items():
@@ -159,7 +161,7 @@ class Engine:
                     weights=weights,
                     folder=self.weights,
                     whitenings=self.whitenings,
-                    device=self.settings.device,
+                    device=str(self.device),
                     limits=self.limits,
                 )
             return self._extractors[key]

@@ -8,7 +8,6 @@ import numpy as np
 import structlog
 import typer
 
-from index import Collection
 from models import (
     Descriptors,
     Extractor,
@@ -70,14 +69,7 @@ def _of_collection(settings: Settings, name: str, space: str) -> tuple[str, Desc
                 "spec-invalid", f"space {space!r} is whitened already: {described.spec}"
             )
         base = f"{described.spec}@{described.origin['weights_sha256']}"
-        return base, np.concatenate(list(_stored(collection, space)))
-
-
-def _stored(collection: Collection, space: str) -> Iterator[Descriptors]:
-    after = None
-    while page := collection.items(after=after, limit=1000):
-        yield collection.vectors([item.id for item in page], space)
-        after = page[-1].id
+        return base, collection.all_vectors(space)
 
 
 def _of_folder(

@@ -60,7 +60,7 @@ def _probe(engine: Engine) -> ReadyBody:
     return ReadyBody(
         ready=all(result == "ok" for result in checks.values()),
         version=VERSION,
-        device=runtime.describe_device(runtime.choose_device(engine.settings.device)),
+        device=runtime.describe_device(engine.device),
         notices=said,
         checks=checks,
     )

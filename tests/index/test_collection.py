@@ -47,6 +47,14 @@ def test_other_metadata_replace_the_old_and_keep_the_key(collection: Collection)
     assert collection.get("a").key == key
 
 
+def test_metadata_that_only_python_takes_for_the_same_are_other_metadata(
+    collection: Collection,
+) -> None:
+    collection.add([new_item("a", 1, {"sale": 1})])
+    assert _statuses(collection, new_item("a", 1, {"sale": True})) == ["replaced"]
+    assert collection.get("a").metadata["sale"] is True
+
+
 def test_other_content_takes_a_new_key_and_keeps_the_metadata_unless_told(
     collection: Collection,
 ) -> None:

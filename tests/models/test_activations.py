@@ -94,7 +94,8 @@ import sys, torch
 from models.activations import Trunk
 from models.weights import WeightsFolder
 def resident():
-    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmRSS")) // 1024
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
 before = resident()
 weights = WeightsFolder(offline=True).resolve("vgg19", "untrained")
 trunk = Trunk(weights, [sys.argv[1]], torch.device("cpu"))

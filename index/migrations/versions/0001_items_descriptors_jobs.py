@@ -114,7 +114,7 @@ def _jobs() -> None:
         sa.Column("started_at", sa.Float),
         sa.Column("finished_at", sa.Float),
         sa.Column("problem", sa.JSON),
-        sa.Column("cancel_requested", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default="0"),
         sa.Column("owner", sa.Text),
         sa.Column("leased_until", sa.Float),
         sqlite_autoincrement=True,
