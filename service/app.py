@@ -4,7 +4,6 @@ import importlib.resources
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service import problems
 from service.engine import Engine
-from service.fetch import Fetcher
 from service.indexing import spool
-from service.indexing.opening import open_source
 from service.indexing.runner import JobRunner
 from service.logs import LogRequests
 from service.metrics import MeasureRequests
@@ -35,10 +32,9 @@ def create_app(engine: Engine) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(engine.ensure_default)
-        runner = JobRunner(engine, partial(open_source, settings))
+        runner = JobRunner(engine)
         app.state.engine = engine
         app.state.runner = runner
-        app.state.fetcher = Fetcher(offline=settings.offline, max_bytes=settings.max_picture_bytes)
         app.state.probed = None
         app.state.stopping = threading.Event()
         jobs_left = await run_in_threadpool(engine.catalog.jobs.list, None, 10_000)

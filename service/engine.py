@@ -15,6 +15,7 @@ from index.space import Dtype
 from models import DescriptorSpace, Extractor, Limits, WeightsFolder, WhiteningFolder, resolve, zoo
 from models.runtime import choose_device
 from service.batcher import Batcher
+from service.fetch import Fetcher
 from service.metrics import Metrics, Sample
 from service.settings import Settings
 
@@ -33,6 +34,12 @@ class Engine:
         self.device = choose_device(settings.device)
         self.catalog = Catalog.open(settings.data)
         self.weights = weights_folder(settings)
+        self.fetcher = Fetcher(
+            allow_private=settings.url_private,
+            allowed_hosts=settings.url_hosts or None,
+            max_bytes=settings.max_picture_bytes,
+            offline=settings.offline,
+        )
         self.whitenings = WhiteningFolder(settings.data / "whitenings")
         self.limits = Limits(settings.max_picture_bytes, settings.max_pixels, settings.max_frames)
         self.batcher = Batcher(settings.batch_size, settings.queue_size, self.metrics.observe_batch)

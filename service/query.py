@@ -14,7 +14,6 @@ from index import Collection, Neighbour
 from models import Extractor, Region, decode, scaled_side
 from service.batcher import Vectors
 from service.engine import Engine
-from service.fetch import Fetcher
 from service.problems import Problem
 
 NEGATIVE = 0.2
@@ -65,7 +64,7 @@ class _Clock:
             self.took_ms[stage] += (time.perf_counter() - started) * 1000
 
 
-def search(engine: Engine, collection: Collection, fetcher: Fetcher, query: Query) -> Answer:
+def search(engine: Engine, collection: Collection, query: Query) -> Answer:
     """Search a collection.
 
     Raises PictureError, CollectionError, FetchError and Problem (`query-empty`, `overloaded`,
@@ -79,7 +78,7 @@ def search(engine: Engine, collection: Collection, fetcher: Fetcher, query: Quer
     space = default_space(collection) if query.space is None else query.space
     wanted = [space] if isinstance(space, str) else [name for name in space if space[name] > 0]
     collection.check_spaces(wanted)
-    asking = _Asking(engine, collection, fetcher, query.region, wanted, clock)
+    asking = _Asking(engine, collection, query.region, wanted, clock)
     positives = [asking.vectors(example) for example in query.positives]
     negatives = [asking.vectors(example) for example in query.negatives]
     vectors = {
@@ -130,7 +129,6 @@ class _Asking:
 
     engine: Engine
     collection: Collection
-    fetcher: Fetcher
     region: Region | None
     spaces: Sequence[str]
     clock: _Clock
@@ -144,7 +142,7 @@ class _Asking:
             return self._describe(self._kept(example))
         if isinstance(example, tuple):
             with self.clock.measure("decode"):
-                content = self.fetcher.fetch(example[1])
+                content = self.engine.fetcher.fetch(example[1])
             return self._describe(content)
         return self._describe(example)
 

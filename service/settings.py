@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     image_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="folders that indexing jobs may read, separated as in PATH"
     )
+    url_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="the only hosts that pictures are fetched from, separated as in PATH"
+    )
+    url_private: bool = Field(
+        False, description="also fetch pictures from private and loopback addresses"
+    )
     network: str = Field("alexnet", description="network of the collection `default`")
     weights: str = Field("auto", description="weights of the collection `default`")
     max_picture_bytes: int = Field(64 * MIB, gt=0, description="largest picture file, in bytes")
@@ -50,7 +56,7 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(120.0, gt=0, description="after which a query is given up")
     log_format: Literal["console", "json"] = Field("console", description="how log lines look")
 
-    @field_validator("image_roots", mode="before")
+    @field_validator("image_roots", "url_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """`/a:/b` as in PATH; a list stays a list."""

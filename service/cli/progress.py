@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from rich.progress import (
@@ -70,7 +69,7 @@ def run_job(engine: Engine, collection: Collection, source: dict[str, Any]) -> J
     A job over the same source that was interrupted is taken up again. On Ctrl-C it is handed back
     to the queue: the next `pool5 index` or `pool5 serve` goes on with it.
     """
-    open_source(engine.settings, source)
+    open_source(engine, source)
     jobs = engine.catalog.jobs
     left = [
         job
@@ -78,7 +77,7 @@ def run_job(engine: Engine, collection: Collection, source: dict[str, Any]) -> J
         if job.state in ("queued", "running") and job.source == source
     ]
     job = left[-1] if left else jobs.create(collection.name, source)
-    runner = JobRunner(engine, partial(open_source, engine.settings))
+    runner = JobRunner(engine)
     name = next(value for key, value in source.items() if key in ("folder", "manifest", "archive"))
     runner.start()
     try:

@@ -18,7 +18,6 @@ from service.cli.options import (
     takes_settings,
 )
 from service.engine import DEFAULT, Engine
-from service.fetch import Fetcher
 from service.forms import validated
 from service.schemas import SearchOptions
 from service.settings import Settings
@@ -49,8 +48,7 @@ def search(
             region=options.region,
             filter=options.filter,
         )
-        fetcher = Fetcher(offline=settings.offline)
-        answer = query.search(engine, engine.catalog.collection(collection), fetcher, asked)
+        answer = query.search(engine, engine.catalog.collection(collection), asked)
     if json:
         neighbours = [
             {"id": n.id, "score": n.score, "name": n.name, "metadata": n.metadata}

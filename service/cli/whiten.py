@@ -18,11 +18,10 @@ from models import (
     whitening,
 )
 from service import logs
-from service.cli.index import source_of
 from service.cli.options import Json, print_json, status, takes_settings
 from service.cli.progress import counted
 from service.engine import Engine, weights_folder
-from service.indexing.opening import open_source
+from service.indexing.folder import FolderSource
 from service.indexing.source import SourceError
 from service.settings import Settings
 
@@ -89,7 +88,7 @@ def _of_folder(
 
 
 def _rows(settings: Settings, extractor: Extractor, folder: Path) -> Iterator[Descriptors]:
-    source = open_source(settings, source_of(folder))
+    source = FolderSource(folder.resolve(), [folder.resolve()], settings.max_picture_bytes)
     with counted(f"describing {folder}", source.count()) as (progress, task):
         for entry in source.entries():
             try:

@@ -6,9 +6,8 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 import structlog
 from sqlalchemy import Connection
@@ -16,6 +15,7 @@ from sqlalchemy import Connection
 from index import CollectionError, FileOutcome, Job
 from service.engine import Engine
 from service.indexing import spool
+from service.indexing.opening import open_source
 from service.indexing.source import Entry, Source
 from service.ingest import ingest
 from service.problems import KNOWN, problem_of
@@ -38,12 +38,10 @@ class JobRunner:
     taken up again after a kill passes over exactly what is done.
     """
 
-    def __init__(self, engine: Engine, open_source: Callable[[dict[str, Any]], Source]) -> None:
-        """`open_source` makes the source of a job out of its description."""
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.jobs = engine.catalog.jobs
         self.owner = f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._open_source = open_source
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._progress: dict[str, deque[tuple[float, int]]] = {}
@@ -116,7 +114,7 @@ class JobRunner:
 
     def _index(self, job: Job, lease: "_Lease") -> None:
         collection = self.engine.catalog.collection(job.collection)
-        source = self._open_source(job.source)
+        source = open_source(self.engine, job.source)
         if job.total is None:
             self.jobs.set_total(job.id, source.count())
         counted = job.done + job.failed

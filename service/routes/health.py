@@ -12,7 +12,6 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from models import runtime
 from service.engine import Engine, notices
-from service.fetch import Fetcher
 from service.forms import problems
 from service.query import Query, search
 from service.routes import EngineDep
@@ -47,9 +46,7 @@ def _probe(engine: Engine) -> ReadyBody:
     def forward_and_search() -> None:
         buffer = io.BytesIO()
         Image.linear_gradient("L").convert("RGB").save(buffer, "PNG")
-        search(
-            engine, engine.ensure_default(), Fetcher(offline=True), Query([buffer.getvalue()], k=1)
-        )
+        search(engine, engine.ensure_default(), Query([buffer.getvalue()], k=1))
 
     def catalog() -> None:
         engine.catalog.collections()

@@ -65,7 +65,7 @@ async def create_job(engine: EngineDep, collection: CollectionDep, request: Requ
 
     def create() -> Job:
         try:
-            open_source(engine.settings, source)
+            open_source(engine, source)
         except SourceError:
             spool.discard(source)
             raise

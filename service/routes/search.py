@@ -45,9 +45,7 @@ async def search_collection(
             body = forms.validated(SearchBody, forms.fields(form))
             limit = engine.settings.max_picture_bytes + 1
             pictures = [await upload.read(limit) for upload in forms.files(form, "file", "files")]
-    answer = await run_in_threadpool(
-        search, engine, collection, request.app.state.fetcher, _query(body, pictures)
-    )
+    answer = await run_in_threadpool(search, engine, collection, _query(body, pictures))
     return NeighboursBody(
         neighbours=[
             NeighbourBody(id=n.id, score=n.score, name=n.name, metadata=dict(n.metadata))
