@@ -83,13 +83,15 @@ class WeightsFolder:
 
     `mirror` is the address of a folder that replaces torchvision's own; `offline` forbids every
     connection. What is not given is taken from `POOL5_WEIGHTS_DIR` (else torchvision's own cache),
-    `POOL5_WEIGHTS_MIRROR` and `POOL5_OFFLINE`. The hashes of the files stand in `SHA256SUMS`
+    `POOL5_WEIGHTS_MIRROR` and `POOL5_OFFLINE`. `progress` is told (bytes done, total) of every
+    download. The hashes of the files stand in `SHA256SUMS`
     beside them, as `sha256sum` writes it, from the first use of each on.
     """
 
     folder: Path = field(default_factory=_environment_folder)
     mirror: str | None = field(default_factory=lambda: os.environ.get("POOL5_WEIGHTS_MIRROR"))
     offline: bool = field(default_factory=_environment_offline)
+    progress: download.Progress | None = None
 
     def resolve(self, network: str, choice: str = "auto", sha256: str | None = None) -> Weights:
         """The weights of that choice, in the folder and verified.
@@ -211,7 +213,9 @@ class WeightsFolder:
         source = f"{self.mirror.rstrip('/')}/{file}" if self.mirror else url
         logger.info("downloading %s", source)
         expected = sums.read(self.folder).get(file) or official_hashes()[file]
-        download.fetch(source, self.folder / file, expected=expected, progress=progress)
+        download.fetch(
+            source, self.folder / file, expected=expected, progress=progress or self.progress
+        )
 
     def _checked(self, path: Path, announced: str = "") -> str:
         """The hash of a file, which is the pinned one or becomes it."""

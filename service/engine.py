@@ -13,6 +13,7 @@ import torch
 from index import Catalog, Collection, CollectionError, Space
 from index.space import Dtype
 from models import DescriptorSpace, Extractor, Limits, WeightsFolder, WhiteningFolder, resolve, zoo
+from models.download import Progress
 from models.runtime import choose_device
 from service.batcher import Batcher
 from service.fetch import Fetcher
@@ -27,13 +28,16 @@ DEFAULT = "default"
 class Engine:
     """Everything that lives as long as the service; safe to use from many threads."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Open the catalog under `settings.data`, making what is not there."""
+    def __init__(self, settings: Settings, downloading: Progress | None = None) -> None:
+        """Open the catalog under `settings.data`, making what is not there.
+
+        `downloading` is told (bytes done, total or None) whenever weights are fetched.
+        """
         self.settings = settings
         self.metrics = Metrics()
         self.device = choose_device(settings.device)
         self.catalog = Catalog.open(settings.data)
-        self.weights = weights_folder(settings)
+        self.weights = weights_folder(settings, downloading)
         self.fetcher = Fetcher(
             allow_private=settings.url_private,
             allowed_hosts=settings.url_hosts or None,
@@ -196,10 +200,10 @@ class Engine:
             yield "pool5_waiting_pictures", "Pictures waiting", {"lane": lane}, float(waiting)
 
 
-def weights_folder(settings: Settings) -> WeightsFolder:
+def weights_folder(settings: Settings, downloading: Progress | None = None) -> WeightsFolder:
     """Where the settings say that weights live; torchvision's own cache if they say nothing."""
     folder = settings.weights_dir or Path(torch.hub.get_dir()) / "checkpoints"
-    return WeightsFolder(folder, settings.weights_mirror, settings.offline)
+    return WeightsFolder(folder, settings.weights_mirror, settings.offline, downloading)
 
 
 def notices(collection: Collection) -> list[str]:

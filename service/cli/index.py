@@ -8,7 +8,7 @@ import typer
 from index import Job
 from service import logs
 from service.cli.options import ENGINE, CollectionName, Json, print_json, status, takes_settings
-from service.cli.progress import run_job
+from service.cli.progress import opened, run_job
 from service.engine import DEFAULT, Engine
 from service.settings import Settings
 
@@ -28,9 +28,7 @@ def index(
     """Index pictures, with progress. Again: only what is new. Interrupted: it goes on."""
     logs.configure(settings.log_format)
     source = source_of(pictures)
-    with Engine(settings) as engine:
-        if collection == DEFAULT:
-            engine.ensure_default()
+    with opened(settings) as engine:
         job = run_job(engine, engine.catalog.collection(collection), source)
         if json:
             print_json(outcome(job))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rich.progress import (
@@ -24,6 +24,7 @@ from service.cli.options import status
 from service.engine import Engine
 from service.indexing.opening import open_source
 from service.indexing.runner import JobRunner
+from service.settings import Settings
 
 
 class _Rate(ProgressColumn):
@@ -59,8 +60,18 @@ def transferred(description: str) -> Iterator[Any]:
         TimeRemainingColumn(),
         console=status,
     ) as progress:
-        task = progress.add_task(description, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        task = progress.add_task(description, total=None, visible=False)
+        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Engine]:
+    """An engine with its collection `default`; a download that this takes shows a bar."""
+    with ExitStack() as stack:
+        with transferred("downloading weights") as progress:
+            engine = stack.enter_context(Engine(settings, progress))
+            engine.ensure_default()
+        yield engine
 
 
 def run_job(engine: Engine, collection: Collection, source: dict[str, Any]) -> Job:

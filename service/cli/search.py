@@ -17,7 +17,8 @@ from service.cli.options import (
     print_json,
     takes_settings,
 )
-from service.engine import DEFAULT, Engine
+from service.cli.progress import opened
+from service.engine import DEFAULT
 from service.forms import validated
 from service.schemas import SearchOptions
 from service.settings import Settings
@@ -38,9 +39,7 @@ def search(
     logs.configure(settings.log_format, level=30)
     options = _options(k=k, space=space, region=region, filter=filter)
     content = picture.read_bytes()
-    with Engine(settings) as engine:
-        if collection == DEFAULT:
-            engine.ensure_default()
+    with opened(settings) as engine:
         asked = query.Query(
             [content],
             k=options.k,

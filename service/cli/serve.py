@@ -15,8 +15,8 @@ from service.app import create_app
 from service.cli.gallery import render
 from service.cli.index import report, source_of
 from service.cli.options import all_settings, status, takes_settings
-from service.cli.progress import run_job
-from service.engine import Engine
+from service.cli.progress import opened, run_job
+from service.engine import DEFAULT
 from service.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -40,8 +40,8 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if not _is_loopback(settings.host):
         logger.warning("anyone who reaches this address can read and write", host=settings.host)
-    with Engine(settings) as engine:
-        collection = engine.ensure_default()
+    with opened(settings) as engine:
+        collection = engine.catalog.collection(DEFAULT)
         if demo and index is None:
             index = settings.data / "demo-gallery"
             render(index, DEMO_PICTURES)
