@@ -72,6 +72,8 @@ class Neighbour:
     score: float
     name: str
     metadata: dict[str, Any]
+    width: int
+    height: int
 
 
 def check_id(item_id: str) -> None:

@@ -23,9 +23,9 @@ FEWEST_CANDIDATES = 200
 ATTEMPTS = 8
 
 ITEMS = tables.items
-SHOWN = select(ITEMS.c.key, ITEMS.c.id, ITEMS.c.name, ITEMS.c.metadata).where(
-    ITEMS.c.key.in_(tables.listing(bindparam("keys", type_=Text)))
-)
+SHOWN = select(
+    ITEMS.c.key, ITEMS.c.id, ITEMS.c.name, ITEMS.c.metadata, ITEMS.c.width, ITEMS.c.height
+).where(ITEMS.c.key.in_(tables.listing(bindparam("keys", type_=Text))))
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class _One:
         wanted = {"keys": tables.packed(keys.tolist())}
         rows = {row.key: row for row in self.connection.execute(SHOWN, wanted)}
         found = [
-            Neighbour(key, rows[key].id, score, rows[key].name, rows[key].metadata)
+            Neighbour(score=score, **rows[key]._mapping)
             for key, score in zip(keys.tolist(), scores.tolist(), strict=True)
             if key in rows
         ]

@@ -231,6 +231,8 @@ class NeighbourBody(BaseModel):
     score: float
     name: str
     metadata: Metadata
+    width: int = Field(description="of the whole picture, upright, in pixels")
+    height: int
 
 
 class TookBody(BaseModel):

@@ -48,7 +48,14 @@ async def search_collection(
     answer = await run_in_threadpool(search, engine, collection, _query(body, pictures))
     return NeighboursBody(
         neighbours=[
-            NeighbourBody(id=n.id, score=n.score, name=n.name, metadata=dict(n.metadata))
+            NeighbourBody(
+                id=n.id,
+                score=n.score,
+                name=n.name,
+                metadata=n.metadata,
+                width=n.width,
+                height=n.height,
+            )
             for n in answer.neighbours
         ],
         space=answer.space if isinstance(answer.space, str) else dict(answer.space),

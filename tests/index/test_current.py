@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -43,8 +44,7 @@ def test_compaction_moves_everything_into_the_generation_and_changes_no_answer(
     before = collection.search(unit(5000), 100)
     assert collection.compact()
     assert collection.search(unit(5000), 100) == [
-        one.__class__(one.key, one.id, pytest.approx(one.score, abs=1e-6), one.name, one.metadata)
-        for one in before
+        replace(one, score=pytest.approx(one.score, abs=1e-6)) for one in before
     ]
     parts = collection.status()["spaces"]["high"]
     assert (parts["count"], parts["delta"], parts["tombstones"]) == (60, 0, 0)
