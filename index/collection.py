@@ -132,6 +132,11 @@ class Collection:
         """Raise what `add` would raise for this item, so that it fails alone and not its batch."""
         writing.checked(item, self.spaces)
 
+    def abandon(self, contents: Several[str]) -> None:
+        """Let go of pictures that were put for items which then were not added."""
+        self.pictures.arrived(set(contents))
+        self._settle(contents)
+
     def remove(self, ids: Sequence[str]) -> list[bool]:
         """Remove items, and the pictures that no other item uses; whether each was there."""
         with self._writing() as connection:
@@ -147,7 +152,8 @@ class Collection:
         """
         with self._writing() as connection:
             item = self._item(connection, item_id)
-            merged = json_metadata.checked(json_metadata.merge(item.metadata, metadata))
+            patch = json_metadata.checked(metadata)
+            merged = json_metadata.checked(json_metadata.merge(item.metadata, patch))
             changing = update(ITEMS).where(ITEMS.c.key == item.key).values(metadata=merged)
             connection.execute(changing)
             return self._item(connection, item_id)

@@ -65,7 +65,7 @@ def compile_filter(terms: Mapping[str, Any]) -> Clause:
         return and_(*counted(one(name, value, place, depth) for name, value in terms.items()))
 
     def one(name: str, value: Any, place: str, depth: int) -> Clause:
-        place = f"{place}.{name[:LONGEST_FIELD]}"
+        place = f"{place}.{_bindable(name, place)[:LONGEST_FIELD]}"
         if name == "not":
             return not_(within(value, place, depth + 1))
         if name not in ("and", "or"):

@@ -15,6 +15,8 @@ def checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises CollectionError: `metadata-invalid`.
     """
+    if _depth(metadata) > DEEPEST:
+        raise CollectionError("metadata-invalid", f"metadata is deeper than {DEEPEST} levels")
     try:
         text = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
         size = len(text.encode())
@@ -24,8 +26,6 @@ def checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
         raise CollectionError(
             "metadata-invalid", f"metadata has {size} bytes as JSON, {LARGEST_BYTES} are allowed"
         )
-    if _depth(metadata) > DEEPEST:
-        raise CollectionError("metadata-invalid", f"metadata is deeper than {DEEPEST} levels")
     stored: dict[str, Any] = json.loads(text)
     return stored
 
@@ -57,8 +57,15 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 def _depth(value: Any) -> int:
-    if isinstance(value, Mapping):
-        return 1 + max(map(_depth, value.values()), default=0)
-    if isinstance(value, list | tuple):
-        return 1 + max(map(_depth, value), default=0)
-    return 0
+    """Levels of nesting, counted no further than one above what is allowed."""
+    level, deep = [value], 0
+    while deep <= DEEPEST:
+        inner = [
+            each.values() if isinstance(each, Mapping) else each
+            for each in level
+            if isinstance(each, Mapping | list | tuple)
+        ]
+        if not inner:
+            break
+        level, deep = [each for values in inner for each in values], deep + 1
+    return deep

@@ -112,18 +112,22 @@ def flatten(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Pooling:
-    """A row of the table: the operator and the parameters a spec may set, with their defaults."""
+    """A row of the table: the operator, and the parameters a spec may set.
+
+    `parameters` are the defaults, `ranges` the smallest and largest values that make sense.
+    """
 
     operator: Callable[..., Tensor]
     parameters: Mapping[str, float] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 POOLINGS: Mapping[str, Pooling] = {
     "mac": Pooling(mac),
-    "spoc": Pooling(spoc, {"centre": 0.0}),
-    "gem": Pooling(gem, {"p": 3.0}),
+    "spoc": Pooling(spoc, {"centre": 0.0}, {"centre": (0, 1)}),
+    "gem": Pooling(gem, {"p": 3.0}, {"p": (0.1, 20)}),
     "crow": Pooling(crow),
-    "rmac": Pooling(rmac, {"levels": 3.0}),
+    "rmac": Pooling(rmac, {"levels": 3.0}, {"levels": (1, 8)}),
     "flatten": Pooling(flatten),
 }
 

@@ -117,11 +117,13 @@ def _pooling(text: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     given: dict[str, float] = {}
     for assignment in filter(None, (match["parameters"] or "").split(",")):
         name, _, value = assignment.partition("=")
-        if name not in row.parameters or not re.fullmatch(r"\d+(\.\d+)?", value):
-            allowed = ", ".join(f"{n}={v:g}" for n, v in row.parameters.items()) or "none"
+        low, high = row.ranges.get(name, (1.0, 0.0))
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", value) or not low <= float(value) <= high:
+            allowed = [f"{n} from {low:g} to {high:g}" for n, (low, high) in row.ranges.items()]
             raise SpecError(
                 "spec-unknown-pooling",
-                f"{assignment!r} is no parameter of {match['name']}; it has {allowed}",
+                f"{assignment!r} is no parameter of {match['name']}; it has "
+                f"{', '.join(allowed) or 'none'}",
             )
         given[name] = float(value)
     differing = {n: v for n, v in given.items() if v != row.parameters[n]}

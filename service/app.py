@@ -1,8 +1,9 @@
 """The FastAPI application: routes, middleware, life cycle."""
 
 import importlib.resources
+import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service import problems
 from service.engine import Engine
+from service.forms import problems as problem_responses
 from service.indexing import spool
 from service.indexing.runner import JobRunner
 from service.logs import LogRequests
@@ -36,7 +38,6 @@ def create_app(engine: Engine) -> FastAPI:
         app.state.engine = engine
         app.state.runner = runner
         app.state.probed = None
-        app.state.stopping = threading.Event()
         jobs_left = await run_in_threadpool(engine.catalog.jobs.list, None, 10_000)
         spool.sweep(settings.data, [job for job in jobs_left if job.state not in jobs.FINISHED])
         runner.start()
@@ -55,6 +56,7 @@ def create_app(engine: Engine) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.state.stopping = threading.Event()
     problems.install(app)
     for resource in (networks, descriptors, collections, items, search, jobs, health):
         app.include_router(resource.router)
@@ -106,6 +108,16 @@ def _describe_bodies(app: FastAPI) -> None:
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             document["components"]["schemas"].update(schema.pop("$defs", {}))
             document["components"]["schemas"][model.__name__] = schema
+        for operation in _operations(document):
+            if "HTTPValidationError" in json.dumps(operation["responses"].get("422", {})):
+                operation["responses"]["422"] = problem_responses(422)[422]
+        document["components"]["schemas"].pop("HTTPValidationError", None)
+        document["components"]["schemas"].pop("ValidationError", None)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for path in document["paths"].values():
+        yield from path.values()

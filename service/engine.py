@@ -12,12 +12,22 @@ import torch
 
 from index import Catalog, Collection, CollectionError, Space
 from index.space import Dtype
-from models import DescriptorSpace, Extractor, Limits, WeightsFolder, WhiteningFolder, resolve, zoo
+from models import (
+    DescriptorSpace,
+    Extractor,
+    Limits,
+    WeightsFolder,
+    WhiteningFolder,
+    parse,
+    resolve,
+    zoo,
+)
 from models.download import Progress
 from models.runtime import choose_device
 from service.batcher import Batcher
 from service.fetch import Fetcher
 from service.metrics import Metrics, Sample
+from service.networks import LoadedNetworks
 from service.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -49,8 +59,7 @@ class Engine:
         self.batcher = Batcher(settings.batch_size, settings.queue_size, self.metrics.observe_batch)
         self.decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.query_decoders = threading.BoundedSemaphore(settings.decode_threads)
-        self._extractors: dict[str, Extractor] = {}
-        self._loading = threading.Lock()
+        self._networks = LoadedNetworks(settings.loaded_networks)
         self._compacting = threading.Lock()
         self._compactions: set[str] = set()
         self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compact")
@@ -124,10 +133,7 @@ class Engine:
         key = json.dumps(
             {name: space.fingerprint for name, space in spaces.items()}, sort_keys=True
         )
-        with self._loading:
-            if key not in self._extractors:
-                self._extractors[key] = self._load(collection)
-            return self._extractors[key]
+        return self._networks.get(key, lambda: self._load(collection))
 
     def _load(self, collection: Collection) -> Extractor:
         origins = [space.origin for space in collection.spaces.values()]
@@ -164,18 +170,19 @@ class Engine:
 
         Raises SpecError and WeightsError.
         """
-        key = f"{spec} {weights}"
-        with self._loading:
-            if key not in self._extractors:
-                self._extractors[key] = Extractor(
-                    spec,
-                    weights=weights,
-                    folder=self.weights,
-                    whitenings=self.whitenings,
-                    device=str(self.device),
-                    limits=self.limits,
-                )
-            return self._extractors[key]
+        canonical = str(parse(spec))
+
+        def load() -> Extractor:
+            return Extractor(
+                canonical,
+                weights=weights,
+                folder=self.weights,
+                whitenings=self.whitenings,
+                device=str(self.device),
+                limits=self.limits,
+            )
+
+        return self._networks.get(f"{canonical} {weights}", load)
 
     def compact_soon(self, collection: Collection) -> None:
         """Seal a new generation in the background, unless that is under way already."""
@@ -187,6 +194,8 @@ class Engine:
         def compact() -> None:
             try:
                 collection.compact()
+            except Exception:
+                logger.exception("compaction failed; searches go on", collection=collection.name)
             finally:
                 self._compactions.discard(collection.name)
 

@@ -79,8 +79,8 @@ class Fetcher:
 
     `allow_private` admits every address; `allowed_addresses` admits single ones
     ("127.0.0.1:8080") that are not public; `allowed_hosts` forbids every host but these.
-    `timeout_s` is for all of it: resolving, redirects, retries. Any port may be asked for:
-    what is behind the address counts, and that must be public.
+    `timeout_s` is for all of it, redirects and retries too; only resolving cannot be hurried.
+    Any port may be asked for: what is behind the address counts, and that must be public.
     """
 
     allow_private: bool = False
@@ -170,12 +170,13 @@ class Fetcher:
 def _parsed(url: str, base: httpx.URL | None = None) -> httpx.URL:
     try:
         target = base.join(url) if base else httpx.URL(url)
+        host = target.host  # Decodes international names, and fails where they are none.
     except (httpx.InvalidURL, ValueError) as error:
         raise FetchError("url-invalid", f"this is no URL: {error}") from error
     if target.scheme not in ("http", "https"):
         raise FetchError("url-forbidden", "only http and https URLs are fetched")
     port_fits = target.port is None or 0 < target.port < 65536
-    if not target.host or "%" in target.host or target.userinfo or not port_fits:
+    if not host or "%" in host or target.userinfo or not port_fits:
         detail = "a URL needs a host and a port that can be, and no user name or password"
         raise FetchError("url-invalid", detail)
     return target

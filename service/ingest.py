@@ -6,19 +6,20 @@ Uploads and batch jobs take this same way. A picture fails alone, with a code an
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 
-from index import Collection, FileOutcome, NewItem, Outcome
+from index import Collection, FileOutcome, NewItem, Outcome, check_id
 from models import Extractor, decode, thumbnail
 from service.batcher import Vectors
 from service.engine import Engine
-from service.indexing.source import Entry
+from service.indexing.source import Entry, handfuls
 from service.problems import KNOWN, problem_of
 
 logger = structlog.get_logger(__name__)
@@ -30,20 +31,23 @@ COMMIT_S = 0.5
 """A commit waits no longer for more pictures: how soon progress and a cancellation show."""
 
 AHEAD = 64
-"""Pictures read ahead of the one that is committed next: what bounds the memory of a job."""
+AHEAD_BYTES = 256 * 1024 * 1024
+"""What is read ahead of the picture that is committed next: this bounds the memory of a job."""
+
+UNKNOWN = ("", None)
+"""SHA-256 and stamp of an item that is not there."""
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A picture whose descriptors are on their way."""
+    """A picture whose descriptors are on their way; None: it is indexed and has not changed."""
 
-    entry: Entry
     item_id: str
     sha256: str
-    width: int
-    height: int
-    vectors: Future[Vectors] | None
-    """None: the picture is indexed already and has not changed."""
+    metadata: Mapping[str, Any] | None
+    width: int = 0
+    height: int = 0
+    vectors: Future[Vectors] | None = None
 
 
 Record = Callable[[Connection, list[FileOutcome]], None]
@@ -58,14 +62,17 @@ def ingest(
 ) -> Iterator[list[FileOutcome]]:
     """Index entries in their order; yields the outcomes of each commit, once it is durable."""
     extractor = engine.extractor(collection)
-    left = iter(entries)
+    left = handfuls(entries)
     ahead: deque[tuple[Entry, Future[_Read]]] = deque()
 
     def fill() -> None:
-        while chunk := list(islice(left, min(COMMIT, AHEAD - len(ahead)))):
-            known = collection.known([entry.item_id for entry in chunk if entry.item_id])
-            for entry in chunk:
-                seen = known.get(entry.item_id or "", ("", None))
+        while len(ahead) < AHEAD and sum(entry.held for entry, _ in ahead) < AHEAD_BYTES:
+            few = next(left, [])
+            if not few:
+                return
+            known = collection.known([entry.item_id for entry in few if entry.item_id])
+            for entry in few:
+                seen = known.get(entry.item_id or "", UNKNOWN)
                 read = engine.decoders.submit(_read, engine, collection, extractor, entry, seen)
                 ahead.append((entry, read))
 
@@ -85,13 +92,17 @@ def ingest(
     finally:
         for _, read in ahead:
             read.cancel()
-            read.add_done_callback(_give_up)
+            read.add_done_callback(partial(_give_up, collection))
 
 
-def _give_up(read: "Future[_Read]") -> None:
+def _give_up(collection: Collection, reading: "Future[_Read]") -> None:
     """Take a picture that nobody waits for any more out of the network's queue."""
-    if not read.cancelled() and read.exception() is None and (vectors := read.result().vectors):
-        vectors.cancel()
+    if reading.cancelled() or reading.exception() is not None:
+        return
+    read = reading.result()
+    if read.vectors is not None:
+        read.vectors.cancel()
+        collection.abandon([read.sha256])
 
 
 def _read(
@@ -104,14 +115,16 @@ def _read(
     """Everything up to the network's queue, in a decoder thread."""
     known_sha256, known_stamp = known
     if entry.item_id and entry.stamp and entry.stamp == known_stamp:
-        return _Read(entry, entry.item_id, known_sha256, 0, 0, None)
+        return _Read(entry.item_id, known_sha256, None)
     content = entry.read()
     sha256 = hashlib.sha256(content).hexdigest()
     item_id = entry.item_id or sha256[:32]
+    check_id(item_id)
     if not entry.item_id:
-        known_sha256 = collection.known([item_id]).get(item_id, ("", None))[0]
+        known_sha256 = collection.known([item_id]).get(item_id, UNKNOWN)[0]
     if sha256 == known_sha256 and entry.metadata is None:
-        return _Read(entry, item_id, sha256, 0, 0, None)
+        return _Read(item_id, sha256, None)
+    metadata = entry.place if entry.metadata is None and not known_sha256 else entry.metadata
     decoded = decode(content, engine.limits, extractor.min_side)
     keep = collection.settings["keep"]
     if keep == "original":
@@ -119,7 +132,7 @@ def _read(
     if keep != "nothing":
         collection.pictures.put(sha256, "thumbnail", thumbnail(decoded.image))
     vectors = engine.batcher.submit(extractor, extractor.prepare(decoded.image), "bulk")
-    return _Read(entry, item_id, sha256, decoded.width, decoded.height, vectors)
+    return _Read(item_id, sha256, metadata, decoded.width, decoded.height, vectors)
 
 
 def _settle(collection: Collection, entry: Entry, reading: Future[_Read]) -> NewItem | FileOutcome:
@@ -128,27 +141,32 @@ def _settle(collection: Collection, entry: Entry, reading: Future[_Read]) -> New
         read = reading.result()
         if read.vectors is None:
             return FileOutcome(entry.reference, read.item_id, "unchanged", None, None)
+    except Exception as error:  # noqa: BLE001 - one picture must not fail the others
+        return _failed(entry, error)
+    try:
         item = NewItem(
             id=read.item_id,
             sha256=read.sha256,
             name=entry.name,
             source=entry.source,
             stamp=entry.stamp,
-            metadata=entry.metadata,
+            metadata=read.metadata,
             width=read.width,
             height=read.height,
             descriptors=read.vectors.result(),
         )
         collection.check(item)
-    except KNOWN as error:
-        return FileOutcome(entry.reference, entry.item_id, "failed", error.code, str(error))
-    except Exception as error:
-        logger.exception("a picture failed unexpectedly", picture=entry.reference)
-        problem = problem_of(error)
-        return FileOutcome(
-            entry.reference, entry.item_id, "failed", problem["code"], problem["detail"]
-        )
+    except Exception as error:  # noqa: BLE001
+        collection.abandon([read.sha256])
+        return _failed(entry, error)
     return item
+
+
+def _failed(entry: Entry, error: Exception) -> FileOutcome:
+    if not isinstance(error, KNOWN):
+        logger.error("a picture failed unexpectedly", picture=entry.reference, exc_info=error)
+    problem = problem_of(error)
+    return FileOutcome(entry.reference, entry.item_id, "failed", problem["code"], problem["detail"])
 
 
 def _commit(

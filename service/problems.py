@@ -40,6 +40,8 @@ STATUS: Mapping[str, int] = {
     "weights-": 409,
     "device-": 409,
     "overloaded": 429,
+    "shutting-down": 503,
+    "manifest-not-allowed": 403,
     "catalog-": 503,
 }
 

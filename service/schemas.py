@@ -129,6 +129,7 @@ class CollectionBody(BaseModel):
     spaces: dict[str, SpaceBody]
     weights: dict[str, str] = Field(examples=[{"alexnet": "untrained"}])
     keep: Keep
+    index: IndexPolicy
     items: int
     created_at: datetime
     notices: list[str] = Field(description="what must be known about the weights in use")

@@ -22,6 +22,9 @@ HEADERS: Mapping[bytes, bytes] = {
 }
 
 
+MAX_JSON_BYTES = 4 * 1024 * 1024
+
+
 class Guard:
     """Cut off bodies above `max_body_bytes` while they arrive; add the security headers."""
 
@@ -34,17 +37,21 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"")
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"")
+        # Forms are spooled to disk as they arrive; anything else is held in memory.
+        form = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
+        limit = self.max_body_bytes if form else min(MAX_JSON_BYTES, self.max_body_bytes)
         received = 0
 
         async def count() -> Message:
             nonlocal received
-            if declared.isdigit() and int(declared) > self.max_body_bytes:
-                raise self._too_large()
+            if declared.isdigit() and int(declared) > limit:
+                raise _too_large(limit)
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_body_bytes:
-                raise self._too_large()
+            if received > limit:
+                raise _too_large(limit)
             return message
 
         async def answer(message: Message) -> None:
@@ -59,7 +66,8 @@ class Guard:
 
         await self.app(scope, count, answer)
 
-    def _too_large(self) -> HTTPException:
-        # FastAPI lets this pass through its body parser, which turns other errors into a 400.
-        detail = f"the request's body is larger than {self.max_body_bytes} bytes: send less at once"
-        return HTTPException(413, detail, {"Connection": "close"})
+
+def _too_large(limit: int) -> HTTPException:
+    # FastAPI lets this pass through its body parser, which turns other errors into a 400.
+    detail = f"the request's body is larger than {limit} bytes: send less at once"
+    return HTTPException(413, detail, {"Connection": "close"})

@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     max_files: int = Field(1_000, gt=0, description="most pictures in one upload")
     batch_size: int = Field(16, gt=0, le=1024, description="most pictures in one forward pass")
     queue_size: int = Field(256, gt=0, description="queries waiting before new ones get a 429")
+    loaded_networks: int = Field(8, gt=0, description="most networks kept loaded at once")
     decode_threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1, gt=0, description="threads that decode"
     )

@@ -4,11 +4,13 @@ import ipaddress
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import structlog
 import typer
 import uvicorn
+from fastapi import FastAPI
 
 from service import logs
 from service.app import create_app
@@ -47,20 +49,34 @@ def serve(
             render(index, DEMO_PICTURES)
         if index is not None:
             report(engine, run_job(engine, collection, source_of(index)))
+        app = create_app(engine)
         config = uvicorn.Config(
-            create_app(engine),
+            app,
             host=settings.host,
             port=settings.port,
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=10,
+            timeout_graceful_shutdown=5,
         )
         socket = config.bind_socket()
         port = socket.getsockname()[1]
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         status.print(f"[bold]pool5[/] is at http://{host}:{port}/ ({collection.count()} pictures)")
-        uvicorn.Server(config).run(sockets=[socket])
+        _Server(config, app).run(sockets=[socket])
+
+
+class _Server(uvicorn.Server):
+    """Tells the application at once that it is to end, so that streams end and can be drained."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        self._app.state.stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def _is_loopback(host: str) -> bool:

@@ -54,11 +54,14 @@ class ArchiveSource:
 
     def entries(self) -> Iterator[Entry]:
         """Every member that may be a picture; the item's id is left to its content."""
-        names: Counter[str] = Counter()
+        taken: Counter[str] = Counter()
         with closing(self._members(read=True)) as members:
             for name, content in members:
-                names[name] += 1
-                reference = printable(name) + (f"#{names[name]}" if names[name] > 1 else "")
+                reference = printable(name)
+                while reference in taken:
+                    taken[printable(name)] += 1
+                    reference = f"{printable(name)}#{taken[printable(name)]}"
+                taken[reference] = 1
                 yield self._entry(PurePosixPath(printable(name)), reference, content)
 
     def _members(self, read: bool) -> Members:
@@ -71,8 +74,10 @@ class ArchiveSource:
             reference=reference,
             name=path.name,
             item_id=None,
-            metadata={"path": str(path), "folder": str(path.parent).removeprefix(".")},
+            metadata=None,
             stamp=None,
             source=f"archive:{printable(self._path.name)}/{reference}",
             read=given(content),
+            place={"path": str(path), "folder": str(path.parent).removeprefix(".")},
+            held=0 if isinstance(content, SourceError) else len(content),
         )

@@ -35,7 +35,7 @@ class FolderSource:
             self._folder = resolve_under(folder, roots)
         except SourceError as error:
             raise SourceError("folder-not-allowed", error.detail) from error
-        if not self._folder.is_dir():
+        if not _is_folder(self._folder):
             detail = f"{printable(str(folder))} is not a folder on the machine of the service"
             raise SourceError("folder-missing", detail)
 
@@ -58,10 +58,11 @@ class FolderSource:
             reference=reference,
             name=printable(relative.name),
             item_id=stable_id(source),
-            metadata={"path": reference, "folder": "" if parent == "." else parent},
+            metadata=None,
             stamp=stamp,
             source=printable(source),
             read=read,
+            place={"path": reference, "folder": "" if parent == "." else parent},
         )
 
     def _walk(self) -> Iterator[_Found]:
@@ -99,3 +100,10 @@ class FolderSource:
                     detail = f"{printable(str(place))} cannot be read: {error.strerror}"
                     yield place, SourceError("source-file-unreadable", detail)
             waiting.extend(reversed(below))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # A name longer than any file system takes.
+        return False

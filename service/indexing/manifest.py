@@ -1,6 +1,7 @@
 """A manifest: paths or URLs of pictures with ids and metadata, as JSON Lines or CSV."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from index import CollectionError
 from index.item import check_id
 from service.fetch import FetchError
-from service.indexing.roots import read_under, resolve_under, stamp_of
+from service.indexing.roots import open_under, read_under, resolve_under, stamp_of
 from service.indexing.source import Entry, SourceError, given, printable, stable_id
 
 _LONGEST_LINE = 1024 * 1024
@@ -51,14 +52,18 @@ class ManifestSource:
         self._fetch = fetch
         self._max_bytes = max_bytes
         self._bases = self._roots if uploaded else (path.parent,)
+        # What was uploaded is a file of our own.
+        self._readable = (path.parent,) if uploaded else self._roots
         if not uploaded:
             try:
                 self._path = resolve_under(path, roots)
             except SourceError as error:
                 raise SourceError("manifest-not-allowed", error.detail) from error
         try:
-            with self._path.open("rb") as file:
+            with open_under(self._path, self._readable) as file:
                 _rows(file)
+        except SourceError as error:
+            raise SourceError("manifest-unreadable", error.detail) from error
         except OSError as error:
             detail = f"{printable(path.name)} cannot be read: {error.strerror}"
             raise SourceError("manifest-unreadable", detail) from error
@@ -72,7 +77,7 @@ class ManifestSource:
         return (self._entry(number, row) for number, row in self._numbered())
 
     def _numbered(self) -> Iterator[tuple[int, Row | SourceError]]:
-        with self._path.open("rb") as file:
+        with open_under(self._path, self._readable) as file:
             lines, rows = _rows(file)
             while True:
                 try:
@@ -90,6 +95,8 @@ class ManifestSource:
             return self._picture(number, row)
         except (ValueError, CollectionError) as error:
             row = SourceError("manifest-line-invalid", f"line {number}: {error}")
+        except OSError as error:
+            row = SourceError("source-file-unreadable", f"line {number}: {error.strerror}")
         except SourceError as error:
             row = error
         reference = f"line {number}"
@@ -114,7 +121,7 @@ class ManifestSource:
             name = name or PurePosixPath(unquote(urlsplit(url).path)).name or urlsplit(url).netloc
         else:
             found = self._found(Path(path or ""))
-            source, stamp = f"file:{found}", stamp_of(found)
+            source, stamp = f"file:{found}", _stamp(found, row)
             read = partial(read_under, found, self._roots, self._max_bytes)
             name = name or found.name
         shown, item_id = printable(source), item_id or stable_id(source)
@@ -131,6 +138,13 @@ class ManifestSource:
             return self._fetch(url)
         except FetchError as error:
             raise SourceError(error.code, error.detail) from error
+
+
+def _stamp(path: Path, row: Row) -> str | None:
+    """What changes when the file does, or what the manifest says of it."""
+    said = hashlib.sha256(json.dumps(row, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    stamp = stamp_of(path)
+    return stamp and f"{stamp}:{said}"
 
 
 class _LineError(ValueError):

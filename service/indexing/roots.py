@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from service.indexing.source import SourceError, printable
 
@@ -35,25 +36,39 @@ def read_under(path: Path, roots: Sequence[Path], max_bytes: int) -> bytes:
     Raises SourceError: `path-outside-roots`, `source-file-missing`, `source-file-unreadable`,
     `source-file-not-regular` (a folder, pipe or device) or `picture-too-many-bytes`.
     """
+    with open_under(path, roots) as file:
+        shown, size = printable(str(path)), os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise too_many_bytes(shown, size, max_bytes)
+        try:
+            read = file.read(size + 1)
+        except OSError as error:
+            detail = f"{shown} cannot be read: {error.strerror}"
+            raise SourceError("source-file-unreadable", detail) from error
+    if len(read) > max_bytes:
+        raise too_many_bytes(shown, len(read), max_bytes)
+    return read
+
+
+def open_under(path: Path, roots: Sequence[Path]) -> BinaryIO:
+    """A regular file under the roots, opened for reading.
+
+    Raises SourceError: `path-outside-roots`, `source-file-missing`, `source-file-unreadable` or
+    `source-file-not-regular` (a folder, pipe or device).
+    """
     real, shown = resolve_under(path, roots), printable(str(path))
     try:
         # Without O_NONBLOCK a pipe that nobody writes to would hold the worker for ever.
         descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 -- a descriptor, not a path
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise SourceError("source-file-not-regular", f"{shown} is not a regular file")
-            if status.st_size > max_bytes:
-                raise too_many_bytes(shown, status.st_size, max_bytes)
-            read = file.read(status.st_size + 1)
     except FileNotFoundError as error:
         raise SourceError("source-file-missing", f"{shown} is not there any more") from error
     except OSError as error:
         detail = f"{shown} cannot be read: {error.strerror}"
         raise SourceError("source-file-unreadable", detail) from error
-    if len(read) > max_bytes:
-        raise too_many_bytes(shown, len(read), max_bytes)
-    return read
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SourceError("source-file-not-regular", f"{shown} is not a regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def stamp_of(path: Path) -> str | None:

@@ -7,7 +7,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 
 import structlog
 from sqlalchemy import Connection
@@ -16,7 +15,7 @@ from index import CollectionError, FileOutcome, Job
 from service.engine import Engine
 from service.indexing import spool
 from service.indexing.opening import open_source
-from service.indexing.source import Entry, Source
+from service.indexing.source import Entry, Source, handfuls
 from service.ingest import ingest
 from service.problems import KNOWN, problem_of
 
@@ -26,9 +25,6 @@ LEASE_S = 15.0
 """A job whose worker has not been heard of for so long is taken over by another."""
 
 RATE_WINDOW_S = 10.0
-
-LOOKED_UP = 16
-"""Entries held while asking which are finished; those of an archive carry their bytes."""
 
 
 class JobRunner:
@@ -140,10 +136,9 @@ class JobRunner:
                 self.engine.compact_soon(collection)
 
     def _unfinished(self, job: Job, source: Source) -> Iterator[Entry]:
-        entries = source.entries()
-        while chunk := list(islice(entries, LOOKED_UP)):
-            finished = self.jobs.finished(job.id, [entry.reference for entry in chunk])
-            yield from (entry for entry in chunk if entry.reference not in finished)
+        for few in handfuls(source.entries()):
+            finished = self.jobs.finished(job.id, [entry.reference for entry in few])
+            yield from (entry for entry in few if entry.reference not in finished)
 
     def _mark(self, job_id: str, counted: int) -> None:
         marks = self._progress[job_id]

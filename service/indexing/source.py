@@ -1,7 +1,7 @@
 """What a batch-indexing job reads: a source is counted, then read entry by entry."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -39,6 +39,10 @@ class Entry:
     the content decides. `stamp` changes when the file does ("mtime_ns:size"); None: unknown.
     `source` says where the item came from ("file:/…", "archive:…", "https://…").
 
+    `metadata` is what somebody said of the picture and replaces what was said before; `place` is
+    where it lies (`path`, `folder`): the metadata of an item that is new and has none. `held` is
+    how many bytes an entry keeps in memory until it is read.
+
     `read` gives the bytes or raises SourceError. It may be called from any thread, once, later,
     also after the iterator has moved on or has been closed.
     """
@@ -50,6 +54,8 @@ class Entry:
     stamp: str | None
     source: str
     read: Callable[[], bytes]
+    place: Mapping[str, Any] | None = None
+    held: int = 0
 
 
 class Source(Protocol):
@@ -65,6 +71,22 @@ class Source(Protocol):
 
     def entries(self) -> Iterator[Entry]:
         """Every entry, always in the same order."""
+
+
+HANDFUL = 16
+HANDFUL_BYTES = 64 * 1024 * 1024
+
+
+def handfuls(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Entries a few at a time, to be looked up together; fewer where they hold their bytes."""
+    few: list[Entry] = []
+    for entry in entries:
+        few.append(entry)
+        if len(few) == HANDFUL or sum(each.held for each in few) >= HANDFUL_BYTES:
+            yield few
+            few = []
+    if few:
+        yield few
 
 
 def given(content: bytes | SourceError) -> Callable[[], bytes]:
@@ -113,4 +135,8 @@ def printable(path: str) -> str:
     >>> print(printable("caf\udce9.jpg"))
     caf\xe9.jpg
     """
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        encoded = path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # A lone surrogate that came in JSON, not from a file system.
+        encoded = path.encode("utf-8", "backslashreplace")
+    return encoded.decode("utf-8", "backslashreplace")

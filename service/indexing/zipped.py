@@ -60,7 +60,10 @@ def members(path: Path, max_bytes: int, limits: ArchiveLimits, read: bool = True
     """Every member by the directory's order; without `read` the bytes are empty."""
     ceiling, unpacked = limits.ceiling(path.stat().st_size), 0
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
+        for position, info in enumerate(archive.infolist()):
+            if position >= limits.entries:
+                yield info.filename, limits.too_many_entries()
+                return
             if info.is_dir() or is_passed_over(info.filename):
                 continue
             wrong = _wrong(info, max_bytes)

@@ -6,8 +6,9 @@ from starlette.concurrency import run_in_threadpool
 from index import Collection
 from service.engine import notices
 from service.forms import problems
+from service.indexing import spool
 from service.routes import CollectionDep, EngineDep
-from service.schemas import CollectionBody, CollectionsBody, NewCollection, SpaceBody
+from service.schemas import CollectionBody, CollectionsBody, IndexPolicy, NewCollection, SpaceBody
 
 router = APIRouter(prefix="/v1", tags=["collections"])
 
@@ -45,7 +46,11 @@ def get_collection(collection: CollectionDep) -> CollectionBody:
 @router.delete("/collections/{collection}", status_code=204, responses=problems(404))
 def drop_collection(engine: EngineDep, collection: CollectionDep) -> None:
     """Drop a collection with its items, descriptors, kept pictures and jobs."""
+    jobs = engine.catalog.jobs.list(collection.name, 10_000)
     engine.catalog.drop_collection(collection.name)
+    for job in jobs:
+        if job.state == "queued":
+            spool.discard(job.source)
 
 
 def _body(collection: Collection) -> CollectionBody:
@@ -65,6 +70,7 @@ def _body(collection: Collection) -> CollectionBody:
         },
         weights={s.origin["network"]: s.origin["weights"] for s in collection.spaces.values()},
         keep=collection.settings["keep"],
+        index=IndexPolicy(**collection.settings["index"]),
         items=status["items"],
         created_at=collection.created_at,
         notices=notices(collection),

@@ -25,6 +25,10 @@ _FIELDS = {
 }
 
 
+MOST_NUMBERS = 4_000_000
+"""In one answer: 80 MB of JSON."""
+
+
 @router.post(
     "/descriptors",
     openapi_extra=forms.described(_FIELDS, ["files", "spec"]),
@@ -63,6 +67,12 @@ def _describe(
 ) -> DescriptorsBody:
     extractor = engine.extractor_of_spec(spec, weights)
     space = extractor.spaces[""]
+    if space.dim * len(uploads) > MOST_NUMBERS:
+        raise Problem(
+            "request-too-large",
+            f"{len(uploads)} descriptors of {space.dim} numbers are more than {MOST_NUMBERS} "
+            "numbers: send fewer pictures at once",
+        )
     descriptors: list[list[float] | None] = []
     problems: list[ProblemBody | None] = []
     for upload in uploads:

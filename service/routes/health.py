@@ -10,8 +10,9 @@ from fastapi.responses import PlainTextResponse
 from PIL import Image
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from index import Collection
 from models import runtime
-from service.engine import Engine, notices
+from service.engine import DEFAULT, Engine, notices
 from service.forms import problems
 from service.query import Query, search
 from service.routes import EngineDep
@@ -46,7 +47,7 @@ def _probe(engine: Engine) -> ReadyBody:
     def forward_and_search() -> None:
         buffer = io.BytesIO()
         Image.linear_gradient("L").convert("RGB").save(buffer, "PNG")
-        search(engine, engine.ensure_default(), Query([buffer.getvalue()], k=1))
+        search(engine, _any_collection(engine), Query([buffer.getvalue()], k=1))
 
     def catalog() -> None:
         engine.catalog.collections()
@@ -61,6 +62,14 @@ def _probe(engine: Engine) -> ReadyBody:
         notices=said,
         checks=checks,
     )
+
+
+def _any_collection(engine: Engine) -> Collection:
+    """`default`, or another where that has been dropped; made again only where there is none."""
+    names = engine.catalog.names()
+    if not names or DEFAULT in names:
+        return engine.ensure_default()
+    return engine.catalog.collection(names[0])
 
 
 def _check(attempt: Callable[[], None]) -> str:

@@ -155,9 +155,7 @@ def body(job: Job, runner: JobRunner) -> JobBody:
     return JobBody(
         id=job.id,
         collection=job.collection,
-        source={
-            name: value for name, value in job.source.items() if name not in ("uploaded", "roots")
-        },
+        source=_shown(job.source),
         state=job.state,
         total=job.total,
         done=job.done,
@@ -170,3 +168,11 @@ def body(job: Job, runner: JobRunner) -> JobBody:
         started_at=job.started_at,
         finished_at=job.finished_at,
     )
+
+
+def _shown(source: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job reads, without where an upload is kept meanwhile."""
+    kind = next(name for name in ("folder", "manifest", "archive") if name in source)
+    if source.get("uploaded"):
+        return {kind: source["name"], "name": source["name"]}
+    return {kind: source[kind]}

@@ -240,3 +240,62 @@ def test_a_picture_is_one_descriptor_whatever_its_encoding(
     files = {"file": ("1.webp", buffer.getvalue(), "image/webp")}
     found = client.post("/v1/collections/default/search", files=files).json()["neighbours"]
     assert found[0]["score"] == pytest.approx(1, abs=1e-3)
+
+
+def test_no_more_networks_stay_loaded_than_the_settings_say(settings: Settings) -> None:
+    few = settings.model_copy(update={"loaded_networks": 2})
+    with Engine(few) as engine:
+        first = engine.extractor_of_spec("alexnet/conv1/spoc", "untrained")
+        assert engine.extractor_of_spec(" alexnet/conv1/spoc(centre=0)", "untrained") is first
+        engine.extractor_of_spec("alexnet/conv1/mac", "untrained")
+        engine.extractor_of_spec("alexnet/conv1/gem", "untrained")
+        assert engine.extractor_of_spec("alexnet/conv1/spoc", "untrained") is not first
+
+
+def test_an_answer_of_too_many_numbers_is_refused(client: TestClient) -> None:
+    files = [("files", (f"{n}.png", encoded(1, size=(8, 8)), "image/png")) for n in range(30)]
+    fields = {"spec": "alexnet/conv1/flatten", "weights": "untrained"}
+    answer = client.post("/v1/descriptors", files=files, data=fields)
+    assert (answer.status_code, answer.json()["code"]) == (413, "request-too-large")
+
+
+def test_json_is_held_in_memory_and_therefore_small(client: TestClient) -> None:
+    body = b'{"item": "' + bytes(5 * 1024 * 1024) + b'"}'
+    headers = {"content-type": "application/json"}
+    answer = client.post("/v1/collections/default/search", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (413, "request-too-large")
+
+
+def test_metadata_nested_without_end_is_refused(client: TestClient, upload: Upload) -> None:
+    (item,) = upload(1)
+    deep: dict[str, object] = {}
+    for _ in range(900):
+        deep = {"a": deep}
+    address = f"/v1/collections/default/items/{item['id']}"
+    answer = client.patch(address, json={"metadata": deep})
+    assert (answer.status_code, answer.json()["code"]) == (422, "metadata-invalid")
+
+
+def test_a_failed_upload_leaves_no_picture_behind(client: TestClient, settings: Settings) -> None:
+    client.post("/v1/collections", json={"name": "whole", "keep": "original"})
+    files = {"files": ("a.png", encoded(1), "image/png")}
+    fields = {"metadata": '{"a": "' + "x" * 70_000 + '"}'}
+    answer = client.post("/v1/collections/whole/items", files=files, data=fields)
+    assert answer.json()["items"][0]["problem"]["code"] == "metadata-invalid"
+    assert not [path for path in (settings.data / "pictures").rglob("*") if path.is_file()]
+
+
+def test_ready_does_not_bring_back_what_was_dropped(client: TestClient) -> None:
+    client.post("/v1/collections", json={"name": "mine"})
+    client.delete("/v1/collections/default")
+    assert client.get("/health/ready").status_code == 200
+    assert client.get("/v1/collections/default").status_code == 404
+
+
+def test_every_422_is_a_problem_in_openapi(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    for path in document["paths"].values():
+        for operation in path.values():
+            content = operation["responses"].get("422", {}).get("content", {})
+            assert "application/json" not in content

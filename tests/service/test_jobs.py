@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import shutil
 import tarfile
 import time
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -228,3 +230,95 @@ def test_two_equal_files_are_two_items(client: TestClient, roots: Path) -> None:
         (roots / name).write_bytes(buffer.getvalue())
     job = ended(client, client.post(JOBS, json={"folder": str(roots)}).json())
     assert (job["done"], count(client)) == (2, 2)
+
+
+def manifest(client: TestClient, *lines: dict[str, Any]) -> dict[str, Any]:
+    content = "\n".join(map(json.dumps, lines)).encode()
+    return ended(client, client.post(JOBS, files={"manifest": ("m.jsonl", content)}).json())
+
+
+def metadata_of(client: TestClient, item: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/v1/collections/default/items/{item}").json()["metadata"]
+    return found
+
+
+def test_a_manifest_that_says_something_else_changes_what_is_said(
+    client: TestClient, roots: Path
+) -> None:
+    fill(roots, 1)
+    path = str(roots / "family-0/0.png")
+    manifest(client, {"path": path, "id": "a", "metadata": {"colour": "red"}})
+    job = manifest(client, {"path": path, "id": "a", "metadata": {"colour": "blue"}})
+    assert (job["done"], job["unchanged"]) == (1, 0)
+    assert metadata_of(client, "a") == {"colour": "blue"}
+    again = manifest(client, {"path": path, "id": "a", "metadata": {"colour": "blue"}})
+    assert again["unchanged"] == 1
+
+
+def test_a_job_over_known_pictures_leaves_their_metadata_alone(
+    client: TestClient, tmp_path: Path, roots: Path
+) -> None:
+    fill(roots, 1)
+    picture = (roots / "family-0/0.png").read_bytes()
+    files = {"files": ("0.png", picture, "image/png")}
+    fields = {"metadata": '{"colour": "red"}'}
+    added = client.post("/v1/collections/default/items", files=files, data=fields).json()["items"]
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(roots, "in")
+    content = (tmp_path / "a.tar").read_bytes()
+    job = ended(client, client.post(JOBS, files={"archive": ("a.tar", content)}).json())
+    assert (job["done"], job["unchanged"]) == (1, 1)
+    assert metadata_of(client, added[0]["id"]) == {"colour": "red"}
+    ended(client, client.post(JOBS, json={"folder": str(roots)}).json())
+    (in_folder,) = [
+        item
+        for item in client.get("/v1/collections/default/items").json()["items"]
+        if item["source"].startswith("file:")
+    ]
+    address = f"/v1/collections/default/items/{in_folder['id']}"
+    client.patch(address, json={"metadata": {"colour": "green"}})
+    (roots / "family-0/0.png").write_bytes(encoded(77, size=(64, 64)))
+    ended(client, client.post(JOBS, json={"folder": str(roots)}).json())
+    assert metadata_of(client, in_folder["id"])["colour"] == "green"
+
+
+def test_members_of_one_name_are_all_indexed(client: TestClient) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for n, name in enumerate(["a.png", "a.png", "a.png#2", "a.png"]):
+            archive.writestr(name, encoded(n, size=(64, 64)))
+    job = ended(client, client.post(JOBS, files={"archive": ("a.zip", buffer.getvalue())}).json())
+    assert (job["total"], job["done"], count(client)) == (4, 4, 4)
+
+
+def test_a_pipe_in_place_of_a_manifest_holds_nobody_up(client: TestClient, roots: Path) -> None:
+    os.mkfifo(roots / "pipe")
+    answer = client.post(JOBS, json={"manifest": str(roots / "pipe")})
+    assert (answer.status_code, answer.json()["code"]) == (422, "manifest-unreadable")
+
+
+def test_a_name_that_no_file_system_takes_fails_alone(client: TestClient, roots: Path) -> None:
+    fill(roots, 1)
+    job = manifest(client, {"path": "x" * 300}, {"path": str(roots / "family-0/0.png")})
+    assert (job["state"], job["done"], job["failed"]) == ("done", 1, 1)
+    answer = client.post(JOBS, json={"folder": str(roots / ("x" * 300))})
+    assert answer.status_code == 422
+    headers = {"content-type": "application/json"}
+    lone = client.post(JOBS, content=b'{"folder": "\\ud800"}', headers=headers)
+    assert lone.status_code in (403, 422)
+
+
+def test_dropping_a_collection_drops_the_uploads_of_its_jobs(
+    client: TestClient, settings: Settings, roots: Path
+) -> None:
+    fill(roots, 300)
+    client.post(JOBS, json={"folder": str(roots)})
+    client.post("/v1/collections", json={"name": "other"})
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.png", encoded(1))
+    files = {"archive": ("a.zip", buffer.getvalue())}
+    assert client.post("/v1/collections/other/jobs", files=files).status_code == 202
+    assert client.delete("/v1/collections/other").status_code == 204
+    assert not list((settings.data / "uploads").iterdir())

@@ -98,7 +98,7 @@ def test_every_member_comes_in_order_whatever_the_archive_is_called(
 def test_an_entry_says_where_in_the_archive_it_was(tmp_path: Path) -> None:
     [entry] = source(tmp_path, zipped({"shoes/red/c.jpg": b"x"})).entries()
     assert (entry.reference, entry.name) == ("shoes/red/c.jpg", "c.jpg")
-    assert entry.metadata == {"path": "shoes/red/c.jpg", "folder": "shoes/red"}
+    assert entry.place == {"path": "shoes/red/c.jpg", "folder": "shoes/red"}
     assert (entry.item_id, entry.stamp) == (None, None)
     assert entry.source == "archive:upload/shoes/red/c.jpg"
 

@@ -39,7 +39,7 @@ def test_an_entry_says_where_a_picture_lies_and_reads_it(tmp_path: Path) -> None
     [entry] = entries(tmp_path).values()
     status = path.stat()
     assert (entry.reference, entry.name) == ("shoes/red/a.jpg", "a.jpg")
-    assert entry.metadata == {"path": "shoes/red/a.jpg", "folder": "shoes/red"}
+    assert entry.place == {"path": "shoes/red/a.jpg", "folder": "shoes/red"}
     assert entry.stamp == f"{status.st_mtime_ns}:{status.st_size}"
     assert entry.source == f"file:{path}"
     assert entry.item_id == stable_id(f"file:{path}")
@@ -52,7 +52,7 @@ def test_the_order_is_the_same_every_time_files_before_folders(tmp_path: Path) -
         write(tmp_path / name)
     expected = ["c.jpg", "z.jpg", "a/1.jpg", "a/x/1.jpg", "b/10.jpg", "b/2.jpg"]
     assert list(entries(tmp_path)) == expected
-    assert entries(tmp_path)["c.jpg"].metadata == {"path": "c.jpg", "folder": ""}
+    assert entries(tmp_path)["c.jpg"].place == {"path": "c.jpg", "folder": ""}
 
 
 def test_hidden_files_and_what_never_is_a_picture_are_passed_over(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_names_that_are_no_utf8_can_be_stored_and_read(tmp_path: Path) -> None:
     [entry] = entries(tmp_path).values()
     assert entry.reference == "caf\\xe9 \n.jpg"
     assert entry.read() == b"odd"
-    for text in (entry.reference, entry.name, entry.source, str(entry.metadata)):
+    for text in (entry.reference, entry.name, entry.source, str(entry.place)):
         text.encode("utf-8")
 
 
