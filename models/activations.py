@@ -85,13 +85,8 @@ class Trunk:
 
 
 def _with_parameters(cut: fx.GraphModule, weights: Weights) -> fx.GraphModule:
-    # Batch counters are for training only, and older checkpoints lack them.
-    state = cut.state_dict()
-    counters = {name for name in state if name.endswith("num_batches_tracked")}
-    shapes = {name: value.shape for name, value in state.items() if name not in counters}
-    loaded = load_parameters(weights, shapes)
-    loaded |= {name: torch.zeros((), dtype=torch.long) for name in counters}
-    cut.load_state_dict(loaded, strict=True, assign=True)
+    shapes = {name: value.shape for name, value in cut.state_dict().items()}
+    cut.load_state_dict(load_parameters(weights, shapes), strict=True, assign=True)
     return cut.requires_grad_(False)
 
 

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from service.problems import Problem
+from service.problems import STATUS, Problem, details
 from service.schemas import ProblemBody
 
 MAX_FIELD_BYTES = 1024 * 1024
@@ -105,7 +105,15 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": "Problem details (RFC 9457)",
-            "content": {"application/problem+json": {"schema": schema}},
+            "content": {
+                "application/problem+json": {"schema": schema, "example": _example(status)}
+            },
         }
         for status in statuses
     }
+
+
+def _example(status: int) -> dict[str, Any]:
+    code = next((code for code, known in STATUS.items() if known == status), "request-invalid")
+    detail = "what is wrong with which input, and what to do about it"
+    return {**details(code, detail, status), "instance": "/v1/collections/shoes"}

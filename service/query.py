@@ -51,6 +51,7 @@ class Answer:
 class _Clock:
     """Milliseconds by stage."""
 
+    started: float = field(default_factory=time.monotonic)
     took_ms: dict[str, float] = field(
         default_factory=lambda: {"decode": 0.0, "forward": 0.0, "search": 0.0}
     )
@@ -141,6 +142,9 @@ class _Asking:
         if isinstance(example, str):
             return self._describe(self._kept(example))
         if isinstance(example, tuple):
+            # A hundred slow addresses must not hold a thread for an hour.
+            if time.monotonic() - self.clock.started > self.engine.settings.request_timeout_s:
+                raise Problem("request-timeout", f"no time was left for {example[1]}")
             with self.clock.measure("decode"):
                 content = self.engine.fetcher.fetch(example[1])
             return self._describe(content)

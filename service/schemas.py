@@ -147,10 +147,10 @@ class ItemBody(BaseModel):
     id: ItemId
     name: str
     sha256: str
-    source: str
-    width: int
-    height: int
-    metadata: Metadata
+    source: str = Field(examples=["upload", "file:/pictures/shoe.jpg"])
+    width: int = Field(examples=[1200], description="upright, in pixels")
+    height: int = Field(examples=[900])
+    metadata: Metadata = Field(examples=[{"colour": "red"}])
     added_at: datetime
 
 
@@ -210,7 +210,7 @@ class SearchOptions(Strict):
     filter: dict[str, Any] | None = Field(
         None, description="on metadata", examples=[{"colour": "red", "price": {"lt": 50}}]
     )
-    expansion: Expansion | None = None
+    expansion: Expansion | None = Field(None, description="ask again with what was found")
 
 
 class SearchBody(SearchOptions):
@@ -219,19 +219,23 @@ class SearchBody(SearchOptions):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"item": "4f0c9a6e7d21", "k": 12}]}
     )
-    item: ItemId | None = None
-    url: str | None = Field(None, max_length=2000)
-    positives: list[ItemId | Reference] = Field(default_factory=list, max_length=100)
-    negatives: list[ItemId | Reference] = Field(default_factory=list, max_length=100)
+    item: ItemId | None = Field(None, description="an indexed picture")
+    url: str | None = Field(None, max_length=2000, description="a picture to be fetched")
+    positives: list[ItemId | Reference] = Field(
+        default_factory=list, max_length=100, description="ids or references to be like"
+    )
+    negatives: list[ItemId | Reference] = Field(
+        default_factory=list, max_length=100, description="ids or references to be unlike"
+    )
 
 
 class NeighbourBody(BaseModel):
     """A search result; `score` is the cosine similarity, -1…1."""
 
-    id: str
-    score: float
-    name: str
-    metadata: Metadata
+    id: str = Field(examples=["4f0c9a6e7d21"])
+    score: float = Field(examples=[0.93])
+    name: str = Field(examples=["shoe.jpg"])
+    metadata: Metadata = Field(examples=[{"colour": "red"}])
     width: int = Field(description="of the whole picture, upright, in pixels")
     height: int
 

@@ -19,9 +19,13 @@ from service.schemas import DescriptorsBody, ProblemBody
 router = APIRouter(prefix="/v1", tags=["descriptors"])
 
 _FIELDS = {
-    "files": forms.PICTURES,
-    "spec": {"type": "string", "examples": ["alexnet/conv5/gem"]},
-    "weights": {"type": "string", "default": "auto"},
+    "files": {**forms.PICTURES, "description": "the pictures, the field repeated"},
+    "spec": {
+        "type": "string",
+        "description": "network/layer/pooling",
+        "examples": ["alexnet/conv5/gem"],
+    },
+    "weights": {"type": "string", "description": "as of a collection", "default": "auto"},
 }
 
 

@@ -28,9 +28,17 @@ from service.schemas import (
 router = APIRouter(prefix="/v1/collections/{collection}/items", tags=["items"])
 
 _FIELDS = {
-    "files": forms.PICTURES,
-    "metadata": {"type": "string", "examples": ['{"colour": "red"}', '[{"n": 1}, {"n": 2}]']},
-    "ids": {"type": "string", "examples": ['["shoe-1", "shoe-2"]']},
+    "files": {**forms.PICTURES, "description": "the pictures, the field repeated"},
+    "metadata": {
+        "type": "string",
+        "description": "JSON: one object for all pictures, or a list with one for each",
+        "examples": ['{"colour": "red"}', '[{"n": 1}, {"n": 2}]'],
+    },
+    "ids": {
+        "type": "string",
+        "description": "JSON: an id for each",
+        "examples": ['["shoe-1", "shoe-2"]'],
+    },
 }
 
 

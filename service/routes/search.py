@@ -16,13 +16,29 @@ router = APIRouter(prefix="/v1", tags=["search"])
 
 _FIELDS: Mapping[str, Any] = {
     "file": {**forms.PICTURES, "description": "repeat it to search by several pictures at once"},
-    "k": {"type": "integer", "default": 10},
-    "offset": {"type": "integer", "default": 0},
-    "space": {"type": "string", "examples": ["high", '{"high": 0.7, "low": 0.3}']},
-    "region": {"type": "string", "examples": ["[0.2, 0.1, 0.8, 0.9]"]},
-    "filter": {"type": "string", "examples": ['{"colour": "red"}']},
-    "expansion": {"type": "string", "examples": ['{"n": 10, "alpha": 3}']},
-    "negatives": {"type": "string", "examples": ['["4f0c9a6e7d21"]']},
+    "k": {"type": "integer", "description": "how many neighbours", "default": 10},
+    "offset": {"type": "integer", "description": "for paging", "default": 0},
+    "space": {
+        "type": "string",
+        "description": "a name, or JSON weights",
+        "examples": ["high", '{"high": 0.7, "low": 0.3}'],
+    },
+    "region": {
+        "type": "string",
+        "description": "x0, y0, x1, y1 in 0…1",
+        "examples": ["[0.2, 0.1, 0.8, 0.9]"],
+    },
+    "filter": {
+        "type": "string",
+        "description": "JSON, on metadata",
+        "examples": ['{"colour": "red"}'],
+    },
+    "expansion": {"type": "string", "description": "JSON", "examples": ['{"n": 10, "alpha": 3}']},
+    "negatives": {
+        "type": "string",
+        "description": "JSON: ids or URLs to be unlike",
+        "examples": ['["4f0c9a6e7d21"]'],
+    },
 }
 
 MAX_QUERY_FILES = 32
