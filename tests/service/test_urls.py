@@ -64,14 +64,9 @@ def test_a_private_address_is_not_asked_unless_told_to(settings: Settings, site:
 
 
 def test_many_slow_addresses_end_at_the_deadline(settings: Settings, site: str) -> None:
-    update = {
-        "offline": False,
-        "url_private": True,
-        "weights": "untrained",
-        "request_timeout_s": 1e-6,
-    }
-    with Engine(settings.model_copy(update=update)) as engine:
-        with TestClient(create_app(engine)) as client:
-            body = {"positives": [{"url": f"{site}/{n}.png"} for n in range(3)]}
-            answer = client.post("/v1/collections/default/search", json=body)
+    admitted = {"offline": False, "url_private": True, "weights": "untrained"}
+    hurried = settings.model_copy(update=admitted | {"request_timeout_s": 1e-6})
+    with Engine(hurried) as engine, TestClient(create_app(engine)) as client:
+        body = {"positives": [{"url": f"{site}/{n}.png"} for n in range(3)]}
+        answer = client.post("/v1/collections/default/search", json=body)
     assert (answer.status_code, answer.json()["code"]) == (504, "request-timeout")
