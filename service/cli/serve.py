@@ -57,7 +57,7 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=8,
         )
         socket = config.bind_socket()
         port = socket.getsockname()[1]

@@ -95,4 +95,4 @@ def test_an_open_event_stream_does_not_hold_up_the_end(tmp_path: Path, folder: P
         with server.client.stream("GET", f"/v1/jobs/{job['id']}/events") as stream:
             next(stream.iter_text())
             server.process.terminate()
-            assert server.process.wait(4) == 0
+            assert server.process.wait(7) == 0
