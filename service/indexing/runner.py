@@ -88,14 +88,10 @@ class JobRunner:
         lease.start()
         try:
             self._index(job, lease)
-        except KNOWN as error:
-            self.jobs.finish(job.id, "failed", problem_of(error))
-            logger.warning("job failed", job=job.id, code=error.code, error=str(error))
         except Exception as error:
             self.jobs.finish(job.id, "failed", problem_of(error))
-            logger.exception("job failed", job=job.id)
-            if not isinstance(error, OSError):
-                raise
+            unexpected = None if isinstance(error, KNOWN) else error
+            logger.warning("job failed", job=job.id, error=str(error), exc_info=unexpected)
         finally:
             lease.stop()
             self._progress.pop(job.id, None)
