@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
 
 from models.activations import Trunk
 from models.decode import Limits, decode
@@ -41,14 +43,15 @@ class DescriptorSpace:
 
 def resolve(
     specs: Mapping[str, str],
-    weights: Mapping[str, str] | str = "auto",
+    weights: Mapping[str, str | Weights] | str = "auto",
     folder: WeightsFolder | None = None,
     whitenings: WhiteningFolder | None = None,
     pins: Mapping[str, str] | None = None,
 ) -> dict[str, DescriptorSpace]:
     """Find what each spec needs, by name of space, without loading a network.
 
-    `weights` chooses for every network, or per network where it is a mapping; `pins` are full
+    `weights` chooses for every network, or per network where it is a mapping, in which weights
+    that are found already may stand; `pins` are full
     SHA-256s by network name or whitened spec, from which nothing may differ. Raises SpecError and
     WeightsError.
     """
@@ -59,10 +62,14 @@ def resolve(
     choices = (
         weights if isinstance(weights, Mapping) else {s.network: weights for s in parsed.values()}
     )
-    found = {
-        network: folder.resolve(network, choices.get(network, "auto"), pins.get(network))
-        for network in dict.fromkeys(spec.network for spec in parsed.values())
-    }
+    found = {}
+    for network in dict.fromkeys(spec.network for spec in parsed.values()):
+        chosen = choices.get(network, "auto")
+        found[network] = (
+            chosen
+            if isinstance(chosen, Weights)
+            else folder.resolve(network, chosen, pins.get(network))
+        )
     return {
         name: _space(spec, found[spec.network], whitenings, pins.get(str(spec)))
         for name, spec in parsed.items()
@@ -72,11 +79,10 @@ def resolve(
 def _space(
     spec: DescriptorSpec, weights: Weights, whitenings: WhiteningFolder, pin: str | None
 ) -> DescriptorSpace:
-    layer = find_layer(spec.network, spec.layer)
+    layers = [find_layer(spec.network, name) for name in spec.layers]
     whitening = None
-    dim = layer.channels
-    if spec.pooling == "flatten":
-        dim *= layer.height * layer.width
+    flat = spec.pooling == "flatten"
+    dim = sum(one.channels * (one.height * one.width if flat else 1) for one in layers)
     if spec.whiten:
         whitening = whitenings.find(str(spec.base), weights.sha256, spec.whiten, pin)
         dim = whitening.dim
@@ -133,9 +139,10 @@ class Extractor:
             network = space.spec.network
             if network not in trunks:
                 layers = dict.fromkeys(
-                    other.spec.layer
+                    layer
                     for other in self.spaces.values()
                     if other.spec.network == network
+                    for layer in other.spec.layers
                 )
                 trunks[network] = Trunk(space.weights, layers, self.device)
         return trunks
@@ -165,9 +172,7 @@ class Extractor:
             activations = trunk(pixels)
             for name, space in self.spaces.items():
                 if space.spec.network == network:
-                    spec = space.spec
-                    pooled = pool(activations[spec.layer], spec.pooling, **dict(spec.parameters))
-                    vectors = pooled.cpu().numpy()
+                    vectors = _pooled(space.spec, activations).cpu().numpy()
                     whitening = space.whitening
                     descriptors[name] = whitening.apply(vectors) if whitening else vectors
         return descriptors
@@ -202,6 +207,13 @@ class Extractor:
             if isinstance(picture, bytes):
                 raise
             raise PictureError(error.code, f"{picture}: {error}") from error
+
+
+def _pooled(spec: DescriptorSpec, activations: Mapping[str, Tensor]) -> Tensor:
+    """The layers of a spec, pooled and joined: B×D float32, L2-normalised."""
+    parameters = dict(spec.parameters)
+    each = [pool(activations[layer], spec.pooling, **parameters) for layer in spec.layers]
+    return each[0] if len(each) == 1 else F.normalize(torch.cat(each, dim=1), dim=1)
 
 
 def scaled_side(min_side: int, region: Region | None) -> int:

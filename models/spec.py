@@ -1,7 +1,10 @@
 """Descriptor specs: `network/layer/pooling`, then optional post-processing; and fingerprints.
 
     resnet152/layer4/gem    vgg19/conv5_4/rmac/pca256    alexnet/fc7    resnet152/high
-    alexnet/conv5/gem(p=4)  alexnet/conv5/spoc(centre=1)
+    alexnet/conv5/gem(p=4)  alexnet/conv5/spoc(centre=1)    alexnet/conv3+conv5/gem
+
+Layers joined by `+` are pooled and L2-normalised each, concatenated with equal weights, and
+normalised again: their inner product is the mean of the layers' cosines.
 
 A layer may be a level (`low`, `mid`, `high`; of a network whose row names none, `high` is the
 last layer that still has a grid); a pooling left out is the level's own, `flatten`
@@ -26,7 +29,10 @@ _WHITENING = re.compile(r"pca(?P<dim>[1-9]\d{0,5})")
 
 @dataclass(frozen=True)
 class DescriptorSpec:
-    """A parsed, canonical spec: levels and defaults are resolved, `str` gives the text again."""
+    """A parsed, canonical spec: levels and defaults are resolved, `str` gives the text again.
+
+    `layer` is one layer's name, or several joined by `+`; `layers` has them apart.
+    """
 
     network: str
     layer: str
@@ -42,6 +48,11 @@ class DescriptorSpec:
         return "/".join([self.network, self.layer, pooling, *whitening])
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are joined, mostly one."""
+        return tuple(self.layer.split("+"))
+
+    @property
     def base(self) -> "DescriptorSpec":
         """The same without post-processing: what a whitening is fitted on."""
         return DescriptorSpec(self.network, self.layer, self.pooling, self.parameters)
@@ -55,6 +66,8 @@ def parse(text: str) -> DescriptorSpec:
 
     >>> str(parse("alexnet/high"))
     'alexnet/conv5/gem'
+    >>> parse("alexnet/conv3+conv5/gem").layers
+    ('conv3', 'conv5')
     >>> str(parse("vgg19/conv5_4/gem(p=3)/pca256"))  # p = 3 is the default
     'vgg19/conv5_4/gem/pca256'
     """
@@ -69,12 +82,14 @@ def parse(text: str) -> DescriptorSpec:
         rest.pop()
     if len(rest) > 1:
         raise SpecError("spec-invalid", f"{rest[-1]!r} in {text!r} is no post-processing: {_FORM}")
-    found = find_layer(row.name, layer)
-    name, parameters = _pooling(
-        rest[0] if rest else pooling or ("flatten" if found.flat else "gem")
-    )
+    found = [find_layer(row.name, name) for name in layer.split("+")]
+    flat = all(one.flat for one in found)
+    name, parameters = _pooling(rest[0] if rest else pooling or ("flatten" if flat else "gem"))
+    if len({one.node for one in found}) < len(found):
+        raise SpecError("spec-invalid", f"{text!r} names one layer twice: name each once")
     dim = int(whitening["dim"]) if whitening else None
-    return DescriptorSpec(row.name, found.name, name, parameters, dim)
+    joined = "+".join(one.name for one in found)
+    return DescriptorSpec(row.name, joined, name, parameters, dim)
 
 
 def find_layer(network: str, name: str) -> geometry.Layer:
@@ -135,13 +150,14 @@ def fingerprint(
 ) -> str:
     """SHA-256 (hex) over everything that a descriptor's numbers depend on.
 
-    Two vectors may meet in an index only where their fingerprints are equal. The layer counts by
+    Two vectors may meet in an index only where their fingerprints are equal. A layer counts by
     its node, so that two names of one activation are one descriptor.
     """
+    nodes = [find_layer(spec.network, name).node for name in spec.layers]
     facts = {
         "version": 1,
         "network": spec.network,
-        "node": find_layer(spec.network, spec.layer).node,
+        "node": "+".join(nodes),
         "pooling": [spec.pooling, *spec.parameters],
         "weights": weights_sha256,
         "preprocessing": preprocessing.declaration(),

@@ -41,6 +41,18 @@ def test_several_spaces_come_from_one_pass(three_levels: Extractor) -> None:
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
 
 
+def test_joined_layers_give_the_mean_of_their_cosines() -> None:
+    pictures = [noise(n) for n in range(4)]
+    specs = {"both": "alexnet/conv3+conv5/spoc", "one": "alexnet/conv3/spoc"}
+    extractor = Extractor(specs | {"other": "alexnet/conv5/spoc"}, weights="untrained")
+    described = extractor.describe(pictures)
+    assert extractor.spaces["both"].dim == described["both"].shape[1] == 384 + 256
+    cosines = {name: rows @ rows.T for name, rows in described.items()}
+    np.testing.assert_allclose(
+        cosines["both"], (cosines["one"] + cosines["other"]) / 2, atol=1e-5
+    )
+
+
 def test_bytes_a_file_and_a_decoded_picture_are_the_same_picture(
     three_levels: Extractor, tmp_path: Path
 ) -> None:
