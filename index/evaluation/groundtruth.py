@@ -4,6 +4,7 @@ Every protocol is one `GroundTruth`. Leave-one-out, and Holidays, declare the qu
 junk, so that it is removed from its ranking; UKBench declares it positive.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -92,8 +93,7 @@ class GroundTruth:
                 "pictures in the gallery: at least one of each is needed",
             )
         if len(set(self.gallery)) < len(self.gallery):
-            seen: set[str] = set()
-            twice = next(name for name in self.gallery if name in seen or seen.add(name))
+            twice, _ = Counter(self.gallery).most_common(1)[0]
             raise EvaluationError(
                 "truth-name-twice", f"{self.name}: {twice!r} is in the gallery twice"
             )
@@ -156,9 +156,7 @@ class GroundTruth:
         return replace(self, gallery=names, queries=left)
 
 
-def by_labels(
-    name: str, pictures: Sequence[str], labels: Sequence[Hashable | None]
-) -> GroundTruth:
+def by_labels(name: str, pictures: Sequence[str], labels: Sequence[Hashable | None]) -> GroundTruth:
     """Leave-one-out: every labelled picture asks for the others of its label.
 
     A picture whose label is None is in the gallery and asks nothing.
