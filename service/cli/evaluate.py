@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from models import Extractor, Limits, SpecError, WhiteningFolder, parse
 from service import logs
@@ -103,7 +105,7 @@ def _of_folder(
         )
     for notice in extractor.notices:
         status.print(notice, markup=False)
-    with counted(f"describing {truth.name}") as (progress, task):
+    with counted(f"describing {escape(truth.name)}") as (progress, task):
         return study_folder(
             extractor,
             album,
@@ -131,22 +133,22 @@ def _weights(specs: list[str], given: list[str]) -> dict[str, str]:
 
 
 def _of_collection(settings: Settings, name: str, label: str, spaces: list[str] | None) -> Study:
-    with Engine(settings) as engine, status.status(f"evaluating {name}"):
+    with Engine(settings) as engine, status.status(f"evaluating {escape(name)}"):
         return study_collection(engine.catalog.collection(name), label, spaces)
 
 
 def _show(report: Report) -> None:
     several = len(report.set.variants) > 1
     title = f"{report.set.name}: {report.set.queries} queries, {report.set.pictures} pictures"
-    table = Table("spec", "dim", *(["protocol"] if several else []), box=None, title=title)
+    table = Table("spec", "dim", *(["protocol"] if several else []), box=None, title=Text(title))
     for measure in report.set.measures:
         table.add_column(measure, justify="right", no_wrap=True)
     for spec in report.specs:
         for variant, result in spec.variants.items():
             first, *others = (result.measures[name] for name in report.set.measures)
             means = [f"{found.mean:.3f}" for found in others]
-            named = [variant] if several else []
-            table.add_row(spec.spec, str(spec.dim), *named, _interval(first), *means)
+            named = [Text(variant)] if several else []
+            table.add_row(spec.spec, str(spec.dim), *named, Text(_interval(first)), *means)
     console.print(table)
     for found in report.differences:
         console.print(_difference(report, found, several), markup=False)

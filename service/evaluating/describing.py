@@ -95,7 +95,7 @@ def _prepared(extractor: Extractor, picture: Picture) -> Prepared:
     # A region in pixels is of the full picture, which is decoded at its scale then.
     min_side = extractor.min_side if picture.region is None else None
     decoded = decode(picture.read(), extractor.limits, min_side)
-    region = picture.region and picture.region.shares(decoded.width, decoded.height)
+    region = picture.region.shares(decoded.width, decoded.height) if picture.region else None
     return extractor.prepare(decoded.image, region)
 
 

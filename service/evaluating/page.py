@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,15 @@ def render(study: Study, report: Report, limits: Limits) -> str:
         figures=[_figures(report, variant) for variant in variants],
         ends=ends,
         several=len(variants) > 1,
+        highest=partial(_highest, report),
         swatch=plots.swatch,
         whisker=plots.whisker,
         meanings=_meanings(report.set.measures),
     )
+
+
+def _highest(report: Report, variant: str, measure: str) -> float:
+    return max(spec.variants[variant].measures[measure].mean for spec in report.specs)
 
 
 def _figures(report: Report, variant: str) -> Figures:

@@ -11,8 +11,6 @@ from index.evaluation import Evaluation, Interval
 from service.evaluating.study import Study, Tried
 from service.indexing.source import printable
 
-VERSION = 1
-
 COMPARED = "mAP"
 """The measure that specs are compared by."""
 
@@ -90,7 +88,7 @@ class FailureBody(BaseModel):
 class Report(BaseModel):
     """The whole of `pool5 evaluate --output`."""
 
-    version: Literal[1] = VERSION
+    version: Literal[1] = 1
     pool5: str = Field(description="the version of pool5")
     made_at: datetime
     set: SetBody

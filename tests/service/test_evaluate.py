@@ -115,6 +115,26 @@ def test_a_script_reads_json(pool5: Command, folder: Path) -> None:
     assert found["differences"] == []
 
 
+def test_names_in_ground_truth_are_only_text(pool5: Command, folder: Path) -> None:
+    odd = "a.b [/red] <b>{{ 7 * 7 }}</b>"
+    judged = {"variants": {odd: {"positives": ["object-0/1.png"]}}}
+    given = {
+        "version": 1,
+        "name": odd,
+        "gallery": ["object-0/1.png", "object-1/3.png"],
+        "queries": [{"picture": "object-0/0.png", **judged}] * 2,
+    }
+    Path("truth.json").write_text(json.dumps(given))
+    status, shown, said = pool5(
+        str(folder), "--spec", LOW, "--truth", "truth.json", "--report", "r.html"
+    )
+    assert status == 0, said
+    assert "[/red]" in shown
+    written = Path("r.html").read_text()
+    assert html.escape(odd) in written
+    assert "<b>" not in written
+
+
 def revisited(tmp_path: Path) -> Path:
     names = [str(n) for n in range(9)]
     lists = {"easy": np.array([1]), "hard": np.array([2]), "junk": np.array([3])}

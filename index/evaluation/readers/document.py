@@ -36,6 +36,7 @@ def ground_truth(file: str, content: bytes) -> GroundTruth:
     """
     try:
         given = json.loads(content)
+        json.dumps(given, ensure_ascii=False).encode()  # no half of a surrogate pair gets in
     except (ValueError, RecursionError) as error:
         raise _broken(file, f"it is no JSON: {error}") from error
     found = _object(file, given, _MEMBERS)
@@ -103,7 +104,9 @@ def _box(file: str, picture: str, found: Mapping[str, Any]) -> Box | None:
         if key in found:
             given = found[key]
             numbers = isinstance(given, list) and all(
-                isinstance(side, int | float) and not isinstance(side, bool) and abs(side) < FARTHEST
+                isinstance(side, int | float)
+                and not isinstance(side, bool)
+                and abs(side) < FARTHEST
                 for side in given
             )
             if not numbers or len(given) != 4:

@@ -298,6 +298,7 @@ QUERY = {"picture": "a", "positives": ["a"]}
     [
         ("{", "no JSON"),
         ("[" * 100_000, "no JSON"),
+        (r'{"version": 1, "labels": {"\ud800": "a"}}', "no JSON"),
         ([], "no object"),
         ({"version": 2}, "is 2, and 1 is read here"),
         ({"version": 1, "gallery": ["a"], "queries": [{"picture": "a", "positives": ["z"]}]}, "z"),
