@@ -1,5 +1,6 @@
 """A study as one HTML page that needs nothing else: no network, no script, everything escaped."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -64,6 +65,7 @@ def render(study: Study, report: Report, limits: Limits) -> str:
         ends=ends,
         several=len(variants) > 1,
         highest=partial(_highest, report),
+        scale=partial(_scale, report),
         swatch=plots.swatch,
         whisker=plots.whisker,
         meanings=_meanings(report.set.measures),
@@ -72,6 +74,12 @@ def render(study: Study, report: Report, limits: Limits) -> str:
 
 def _highest(report: Report, variant: str, measure: str) -> float:
     return max(spec.variants[variant].measures[measure].mean for spec in report.specs)
+
+
+def _scale(report: Report, variant: str, measure: str) -> float:
+    """Where the axis of intervals ends: the next tenth above all of them."""
+    ends = (spec.variants[variant].measures[measure].high for spec in report.specs)
+    return max(0.1, math.ceil(10 * max(ends)) / 10)
 
 
 def _figures(report: Report, variant: str) -> Figures:
