@@ -16,6 +16,8 @@ DASHES = ("", "7 3", "2 3", "9 3 2 3")
 WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44
 BINS = 20
+ENDS = (0.1, 0.25, 0.5, 1.0)
+"""Where an axis of shares may end, so that its five ticks are round."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def distribution(specs: Sequence[Series], measure: str) -> Markup:
     """How many queries have which value, 0…1, as the outline of a histogram."""
     edges = np.linspace(0, 1, BINS + 1)
     shares = [np.histogram(series.values, edges)[0] / series.values.size for series in specs]
-    top = max(0.1, float(np.ceil(10 * max(share.max() for share in shares)) / 10))
+    highest = max(float(share.max()) for share in shares)
+    top = next(end for end in ENDS if end >= highest)
     axes = _Axes(f"{measure} of a query", "share of queries", top, f"Distribution of {measure}")
     for number, (series, share) in enumerate(zip(specs, shares, strict=True)):
         xs, ys = np.repeat(edges, 2), np.concatenate([[0], np.repeat(share, 2), [0]])

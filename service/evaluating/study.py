@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from index import Collection
 from index.errors import EvaluationError
 from index.evaluation import Box, Evaluation, GroundTruth, by_labels, evaluate
+from index.evaluation.measures import Indexes
 from index.evaluation.readers import read_truth
 from index.evaluation.readers.naming import holidays, ukbench
 from models import Descriptors, Extractor
@@ -112,22 +114,17 @@ def study_folder(
     return Study(left, tried, described.failed, album, {})
 
 
-def _needed(
-    album: FolderAlbum, truth: GroundTruth
-) -> tuple[list[Picture], np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int64]]]:
+def _needed(album: FolderAlbum, truth: GroundTruth) -> tuple[list[Picture], Indexes, Indexes]:
     """Every picture once, and which of them the gallery (n,) and the queries (q,) are."""
     numbers: dict[tuple[str, Box | None], int] = {}
 
     def number(name: str, region: Box | None) -> int:
         return numbers.setdefault((name, region), len(numbers))
 
-    gallery = np.array([number(name, None) for name in truth.gallery])
-    queries = np.array([number(query.name, query.region) for query in truth.queries])
-    pictures = [
-        Picture(name, lambda name=name: album.read(name), region)  # type: ignore[misc]
-        for name, region in numbers
-    ]
-    return pictures, gallery, queries
+    gallery = [number(name, None) for name in truth.gallery]
+    queries = [number(query.name, query.region) for query in truth.queries]
+    pictures = [Picture(name, partial(album.read, name), region) for name, region in numbers]
+    return pictures, np.array(gallery, dtype=np.int64), np.array(queries, dtype=np.int64)
 
 
 def study_collection(
