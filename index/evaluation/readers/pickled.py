@@ -186,6 +186,8 @@ class _Machine:
 
     def _name_from_stack(self, _: Any) -> None:
         module, attribute = self._pop(2)
+        if not isinstance(module, str) or not isinstance(attribute, str):
+            raise TypeError("it names what is no text")
         self.stack.append(self._named(f"{module} {attribute}"))
 
     def _named(self, what: str) -> _Named:
@@ -249,8 +251,10 @@ def _reconstruct(kind: Any, _shape: Any, _typecode: Any) -> _Unbuilt:
 
 
 def _declared(form: Any, _align: Any = False, _copy: Any = True) -> _Unbuilt:
-    if not isinstance(form, str) or not _DTYPE.fullmatch(form):
-        raise ValueError(f"arrays of {str(form)[:40]!r} are not read")
+    if not isinstance(form, str):  # and is not shown: nested tuples can take for ever
+        raise TypeError("a dtype has no name")
+    if not _DTYPE.fullmatch(form):
+        raise ValueError(f"arrays of {form[:40]!r} are not read")
     return _Unbuilt(form)
 
 

@@ -32,6 +32,12 @@ PROTOCOLS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
 
 ORIGINAL: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {PLAIN: (["ok"], ["junk"])}
 
+FARTHEST = 2**53
+"""Indexes above it are no longer whole as float64."""
+
+MOST_JUDGED = 20_000_000
+"""Judgements of all queries; a pickle can say one long list a million times in a few bytes."""
+
 MEASURES = ("mAP", "mP@1", "mP@5", "mP@10")
 
 
@@ -55,10 +61,16 @@ def ground_truth(name: str, given: Any, first_index: int = 0) -> GroundTruth:
     judged = given.get("gnd")
     if not isinstance(judged, list) or len(judged) != len(asked):
         raise _broken(name, '"gnd" has no entry for each query')
-    queries = [
-        _query(name, picture, lists, first_index)
-        for picture, lists in zip(asked, judged, strict=True)
-    ]
+    queries, count = [], 0
+    for picture, lists in zip(asked, judged, strict=True):
+        query = _query(name, picture, lists, first_index)
+        first = next(iter(query.judged.values()))
+        count += first.positives.size + first.junk.size
+        if count > MOST_JUDGED:
+            raise EvaluationError(
+                "truth-file-too-large", f"{name} has more than {MOST_JUDGED:,} judgements"
+            )
+        queries.append(query)
     return GroundTruth(name.rsplit(".", 1)[0], gallery, queries, MEASURES)
 
 
@@ -92,7 +104,8 @@ def _indexes(name: str, of: Mapping[str, Any], key: str, first_index: int) -> In
     numbers = _numbers(name, of, key).ravel()
     if not numbers.size:
         return NONE
-    whole = numbers.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        whole = numbers.astype(np.int64)
     if not np.array_equal(whole, numbers):
         raise _broken(name, f"{key!r} holds what is no index")
     return whole - first_index
@@ -101,6 +114,8 @@ def _indexes(name: str, of: Mapping[str, Any], key: str, first_index: int) -> In
 def _numbers(name: str, of: Mapping[str, Any], key: str) -> np.ndarray[Any, np.dtype[Any]]:
     given = of.get(key)
     if isinstance(given, list | tuple) and all(isinstance(each, int | float) for each in given):
+        if any(abs(each) > FARTHEST for each in given):
+            raise _broken(name, f"{key!r} holds what is no index")
         given = np.array(given, dtype=np.float64)
     if not isinstance(given, np.ndarray) or given.dtype.kind not in "iuf":
         raise _broken(name, f"{key!r} is missing or holds no numbers")

@@ -160,11 +160,36 @@ def test_hostile_and_broken_pickles_are_refused(content: bytes, code: str) -> No
     assert refused.value.code == code
 
 
-def test_nested_tuples_are_no_keys() -> None:
-    # ((…), (…)) forty deep: its hash would take 2⁴⁰ steps, its repr 2⁴⁰ characters.
-    nested = b"}" + b")" + b"2\x86" * 40 + b"Ns."
-    with pytest.raises(CollectionError, match="no item of a dict"):
-        pickled.load("laughs.pkl", nested)
+NESTED = b")" + b"2\x86" * 40
+"""((…), (…)) forty deep: its hash would take 2⁴⁰ steps, its text 2⁴⁰ characters."""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"}" + NESTED + b"Ns.", "no item of a dict"),
+        (NESTED + b"\x8c\x01a\x93.", "no text"),
+        (b"cnumpy\ndtype\n" + NESTED + b"\x85R.", "no name"),
+        (b"cnumpy.core.multiarray\n_reconstruct\n" + NESTED + b"NN\x87R.", "no array"),
+        (b"c_codecs\nencode\n" + NESTED + b"N\x86R.", "no bytes"),
+    ],
+)
+def test_nested_tuples_take_no_time(content: bytes, said: str) -> None:
+    with pytest.raises(CollectionError, match=said):
+        pickled.load("laughs.pkl", content)
+
+
+def test_one_list_said_many_times_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = {"easy": list(range(8)), "hard": [], "junk": []}
+    path = tmp_path / "gnd.pkl"
+    path.write_bytes(pickle.dumps({"imlist": IMAGES, "qimlist": ["q"] * 9, "gnd": [lists] * 9}))
+    assert len(read_truth(path).queries) == 9
+    monkeypatch.setattr("index.evaluation.readers.revisited.MOST_JUDGED", 70)
+    with pytest.raises(CollectionError) as refused:
+        read_truth(path)
+    assert refused.value.code == "truth-file-too-large"
 
 
 @settings(deadline=None, max_examples=300)
@@ -324,6 +349,8 @@ def test_what_is_wrong_with_a_document_is_said(tmp_path: Path, given: Any, said:
         {"gnd": [LISTS[0], LISTS[1] | {"easy": [99]}]},
         {"gnd": [LISTS[0], LISTS[1] | {"easy": ["a"]}]},
         {"gnd": [LISTS[0], LISTS[1] | {"easy": [0.5]}]},
+        {"gnd": [LISTS[0], LISTS[1] | {"easy": [10**400]}]},
+        {"gnd": [LISTS[0], LISTS[1] | {"easy": [float("nan")]}]},
         {"gnd": [LISTS[0], LISTS[1] | {"bbx": [1, 2]}]},
     ],
 )
