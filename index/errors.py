@@ -10,3 +10,8 @@ class CollectionError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class EvaluationError(CollectionError):
+    """Rankings cannot be measured, or not by this ground truth; codes begin with `evaluation-`
+    or `truth-`."""

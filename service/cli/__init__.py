@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from service.cli import (
     describe,
     doctor,
+    evaluate,
     gallery,
     index,
     networks,
@@ -31,6 +32,7 @@ app.command("describe")(describe.describe)
 app.command("networks")(networks.networks)
 app.add_typer(weights.app, name="weights")
 app.command("whiten")(whiten.whiten)
+app.command("evaluate")(evaluate.evaluate)
 app.command("gallery")(gallery.gallery)
 app.command("doctor")(doctor.doctor)
 

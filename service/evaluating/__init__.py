@@ -1,0 +1,1 @@
+"""Evaluation of descriptor specs on pictures or a collection, and its reports."""

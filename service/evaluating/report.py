@@ -1,0 +1,179 @@
+"""A study as JSON, in a schema that stays: fields are added, none is renamed or taken away."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from index.evaluation import Evaluation, Interval
+from service.evaluating.study import Study, Tried
+from service.indexing.source import printable
+
+COMPARED = "mAP"
+"""The measure that specs are compared by."""
+
+
+class IntervalBody(BaseModel):
+    """A mean over queries with its BCa bootstrap interval."""
+
+    mean: float = Field(examples=[0.5535])
+    low: float = Field(examples=[0.5121])
+    high: float = Field(examples=[0.5968])
+    level: float = Field(examples=[0.95])
+
+
+class PerQueryBody(BaseModel):
+    """The measures of every query, in the order of `queries`."""
+
+    queries: list[str]
+    values: dict[str, list[float]]
+
+
+class ResultBody(BaseModel):
+    """One spec under one protocol variant."""
+
+    queries: int = Field(description="that were measured")
+    left_out: int = Field(description="queries without a positive in the gallery")
+    measures: dict[str, IntervalBody]
+    precisions: list[float] = Field(
+        description="mean interpolated precision at the recalls 0, 0.01, …, 1"
+    )
+    per_query: PerQueryBody
+
+
+class SpecBody(BaseModel):
+    """One spec, and all that its numbers depend on."""
+
+    spec: str = Field(examples=["resnet152/layer4/gem"])
+    fingerprint: str
+    dim: int
+    weights: str
+    weights_sha256: str
+    notice: str | None = Field(description="such as that the network is untrained")
+    variants: dict[str, ResultBody]
+
+
+class DifferenceBody(BaseModel):
+    """`b` less `a`, specs by their place in `specs`, over the same queries."""
+
+    a: int
+    b: int
+    variant: str
+    measure: str
+    difference: IntervalBody
+    p: float = Field(description="two-sided, of a paired permutation test")
+    queries: int
+
+
+class SetBody(BaseModel):
+    """What was evaluated on."""
+
+    name: str
+    pictures: int = Field(description="in the gallery")
+    queries: int
+    variants: list[str]
+    measures: list[str]
+
+
+class FailureBody(BaseModel):
+    """A picture that was left out."""
+
+    name: str
+    code: str
+    detail: str
+
+
+class Report(BaseModel):
+    """The whole of `pool5 evaluate --output`."""
+
+    version: Literal[1] = 1
+    pool5: str = Field(description="the version of pool5")
+    made_at: datetime
+    set: SetBody
+    specs: list[SpecBody]
+    differences: list[DifferenceBody] = Field(description="of every spec to the first")
+    failed: list[FailureBody]
+
+
+def report_of(study: Study) -> Report:
+    """All numbers of a study."""
+    truth = study.truth
+    names = [printable(study.titles.get(query.name, query.name)) for query in truth.queries]
+    return Report(
+        pool5=version("pool5"),
+        made_at=datetime.now(UTC),
+        set=SetBody(
+            name=printable(truth.name),
+            pictures=len(truth.gallery),
+            queries=len(truth.queries),
+            variants=list(truth.variants),
+            measures=list(truth.measures),
+        ),
+        specs=[_spec(tried, names) for tried in study.tried],
+        differences=_differences(study),
+        failed=[
+            FailureBody(
+                name=printable(failure.name),
+                code=failure.code,
+                detail=printable(failure.detail),
+            )
+            for failure in study.failed
+        ],
+    )
+
+
+def _spec(tried: Tried, names: list[str]) -> SpecBody:
+    return SpecBody(
+        spec=tried.spec,
+        fingerprint=tried.fingerprint,
+        dim=tried.dim,
+        weights=tried.weights,
+        weights_sha256=tried.weights_sha256,
+        notice=tried.notice,
+        variants={
+            variant: _result(evaluation, names) for variant, evaluation in tried.evaluations.items()
+        },
+    )
+
+
+def _result(evaluation: Evaluation, names: list[str]) -> ResultBody:
+    values: Mapping[str, list[float]] = {
+        name: found.tolist() for name, found in evaluation.values.items()
+    }
+    return ResultBody(
+        queries=evaluation.queries.size,
+        left_out=evaluation.left_out,
+        measures={name: _interval(found) for name, found in evaluation.intervals.items()},
+        precisions=evaluation.precisions.tolist(),
+        per_query=PerQueryBody(
+            queries=[names[query] for query in evaluation.queries], values=dict(values)
+        ),
+    )
+
+
+def _differences(study: Study) -> list[DifferenceBody]:
+    if COMPARED not in study.truth.measures:
+        return []
+    first, *others = study.tried
+    found = []
+    for number, other in enumerate(others, start=1):
+        for variant, evaluation in other.evaluations.items():
+            difference = first.evaluations[variant].against(evaluation, COMPARED)
+            found.append(
+                DifferenceBody(
+                    a=0,
+                    b=number,
+                    variant=variant,
+                    measure=COMPARED,
+                    difference=_interval(difference.interval),
+                    p=difference.p,
+                    queries=difference.queries,
+                )
+            )
+    return found
+
+
+def _interval(found: Interval) -> IntervalBody:
+    return IntervalBody(mean=found.mean, low=found.low, high=found.high, level=found.level)
