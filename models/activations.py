@@ -70,8 +70,7 @@ class Trunk:
         self.layers = {name: spec.find_layer(weights.network, name) for name in layers}
         self.preprocessing = weights.preprocessing
         self.device = device
-        cut = truncate(weights.network, self.layers)
-        self._module = _with_parameters(cut, weights).to(device)
+        self._module = loaded(weights, self.layers).to(device)
 
     def __call__(self, batch: Tensor) -> Mapping[str, Tensor]:
         """B×3×H×W uint8 RGB to {layer: B×C×H×W float32}; without a grid it is B×C×1×1."""
@@ -84,7 +83,9 @@ class Trunk:
             }
 
 
-def _with_parameters(cut: fx.GraphModule, weights: Weights) -> fx.GraphModule:
+def loaded(weights: Weights, layers: Iterable[str]) -> fx.GraphModule:
+    """`truncate` with its parameters, on the CPU, frozen. Raises SpecError and WeightsError."""
+    cut = truncate(weights.network, layers)
     shapes = {name: value.shape for name, value in cut.state_dict().items()}
     cut.load_state_dict(load_parameters(weights, shapes), strict=True, assign=True)
     return cut.requires_grad_(False)

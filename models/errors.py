@@ -26,3 +26,7 @@ class WeightsError(ModelsError):
 
 class DeviceError(ModelsError):
     """The device asked for is not there; codes begin with `device-`."""
+
+
+class TrainingError(ModelsError):
+    """Training cannot begin, go on or end well; codes begin with `training-`."""

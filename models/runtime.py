@@ -51,3 +51,11 @@ def describe_device(device: torch.device) -> str:
 
 def _mps() -> bool:
     return torch.backends.mps.is_available()
+
+
+def training_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it, float32 elsewhere: emulated it is slower."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    native = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32

@@ -3,9 +3,13 @@
 `render_gallery` makes the demonstration gallery of them; nothing is collected from anywhere.
 """
 
+import multiprocessing
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,6 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.training.families import fractals, marks, patterns, scenes, textures
+
+_WORTH_PROCESSES = 64
+"""Pictures whose drawing takes longer than processes take to start."""
 
 Family = Callable[[np.random.Generator, int], NDArray[np.uint8]]
 
@@ -76,18 +83,38 @@ def render_gallery(
 ) -> list[Path]:
     """Write `family/family-007.jpg` below `folder` and return the paths; those there are kept.
 
-    `progress` is called with (written or found, count) after each. Every file is written aside
-    and renamed, so that a render that was cut off leaves no half picture and goes on.
+    `progress` is called with (written or found, count) as they come. Every file is written aside
+    and renamed, so that a render that was cut off leaves no half picture and goes on. Many
+    pictures are drawn in as many processes as there are processors.
     """
-    paths = []
-    for done, (family, n) in enumerate(gallery_names(count), start=1):
-        path = folder / family / f"{family}-{n:03d}.jpg"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{path.name}.{os.getpid()}")
-            picture(family, n, side).save(aside, "JPEG", quality=90, subsampling=0)
-            aside.replace(path)
-        paths.append(path)
-        if progress is not None:
-            progress(done, count)
-    return paths
+    named = {
+        folder / family / f"{family}-{n:03d}.jpg": (family, n) for family, n in gallery_names(count)
+    }
+    missing = [path for path in named if not path.exists()]
+    drawing = [(path, *named[path], side) for path in missing]
+    if progress is not None:
+        progress(count - len(missing), count)
+    with _drawers(len(missing)) as each:
+        for done, _ in enumerate(each(_draw, drawing), start=count - len(missing) + 1):
+            if progress is not None:
+                progress(done, count)
+    return list(named)
+
+
+@contextmanager
+def _drawers(count: int) -> Iterator[Callable[..., Iterable[None]]]:
+    """`map`, in other processes where the work is worth starting them."""
+    if count < _WORTH_PROCESSES:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        yield partial(pool.map, chunksize=4)
+
+
+def _draw(what: tuple[Path, str, int, int]) -> None:
+    path, family, n, side = what
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    picture(family, n, side).save(aside, "JPEG", quality=90, subsampling=0)
+    aside.replace(path)

@@ -1,0 +1,108 @@
+"""`pool5 train …`: weights of one's own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from models import SpecError, Weights
+from models.runtime import choose_device, training_precision
+from models.training import embedded
+from models.training.loop import Plan, Progress, train
+from models.training.procedural import render_gallery
+from models.training.shards import prepare
+from models.training.teacher import Teachers
+from models.training.views import Views
+from service import logs
+from service.cli.options import Json, print_json, status, takes_settings
+from service.cli.progress import counted
+from service.engine import weights_folder
+from service.indexing.folder import FolderSource
+from service.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Train weights of your own.")
+
+
+@app.command("embedded")
+@takes_settings("device", "weights_dir", "offline", "max_picture_bytes")
+def train_embedded(
+    settings: Settings,
+    work: Annotated[
+        Path, typer.Argument(help="folder for pictures, shards, checkpoint and result")
+    ],
+    photographs: Annotated[Path | None, typer.Option(help="folder of photographs to crop")] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(help="network=weights to imitate, repeatable; none: learn by contrast"),
+    ] = None,
+    pictures: Annotated[int, typer.Option(help="procedural pictures to render", min=0)] = 4000,
+    shards: Annotated[int, typer.Option(help="shards of 1024 views to prepare", min=1)] = 64,
+    steps: Annotated[int, typer.Option(help="training steps", min=1)] = 6000,
+    batch: Annotated[int, typer.Option(help="views in a step, an even number", min=2)] = 128,
+    learning_rate: Annotated[float, typer.Option(help="at its highest", min=0.0)] = 2e-3,
+    seed: Annotated[int, typer.Option(help="of views, order and first weights", min=0)] = 0,
+    json: Json = False,
+) -> None:
+    """Train AlexNet's trunk by distillation or by contrast; killed, it goes on where it stopped."""
+    logs.configure(settings.log_format, level=30)
+    device = choose_device(settings.device)
+    teachers = Teachers([_weights(settings, text) for text in teacher or ()], device)
+    with counted("rendering pictures", pictures) as (bar, task):
+        drawn = render_gallery(
+            work / "pictures",
+            pictures,
+            side=224,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+    views = Views(_paths(settings, photographs), drawn, seed=seed)
+    with counted("preparing shards", shards) as (bar, task):
+        paths = prepare(
+            views,
+            teachers,
+            work / "shards",
+            shards,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+    plan = Plan(steps, learning_rate)
+    lesson = embedded.Lesson(paths, steps, batch, seed, device)
+    with counted("training", steps) as (bar, task):
+
+        def show(now: Progress) -> None:
+            remark = f"loss {now.loss:.3f}, {now.views_per_s:.0f} views/s"
+            bar.update(task, completed=now.step, remark=remark)
+
+        trained = train(lesson, plan, work, training_precision(device), progress=show)
+    facts = {
+        "photographs": len(views.photographs),
+        "pictures": pictures,
+        "views": views.recipe(),
+        "shards": shards,
+        "steps": steps,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "teachers": {one.network: one.sha256 for one in teachers.weights},
+    }
+    path = work / embedded.FILE
+    embedded.save(trained, path, facts)
+    if json:
+        print_json({"path": path, **facts})
+    else:
+        status.print(f"the trained weights are {path}", markup=False)
+
+
+def _weights(settings: Settings, text: str) -> Weights:
+    network, _, choice = text.partition("=")
+    return weights_folder(settings).resolve(network, choice or "auto")
+
+
+def _paths(settings: Settings, folder: Path | None) -> list[Path]:
+    """The photographs of a folder, in the order of their names."""
+    if folder is None:
+        return []
+    root = folder.resolve()
+    source = FolderSource(root, [root], settings.max_picture_bytes)
+    found = sorted(root / entry.reference for entry in source.entries())
+    if not found:
+        raise SpecError("spec-invalid", f"there is no picture in {folder}")
+    return found
