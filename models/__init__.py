@@ -1,7 +1,14 @@
 """A picture's bytes to descriptors: networks, layers, poolings, whitening."""
 
 from models.decode import Decoded, Limits, decode
-from models.errors import DeviceError, ModelsError, PictureError, SpecError, WeightsError
+from models.errors import (
+    DeviceError,
+    ModelsError,
+    PictureError,
+    SpecError,
+    TrainingError,
+    WeightsError,
+)
 from models.extractor import (
     Descriptors,
     DescriptorSpace,
@@ -29,6 +36,7 @@ __all__ = [
     "Prepared",
     "Region",
     "SpecError",
+    "TrainingError",
     "Weights",
     "WeightsError",
     "WeightsFolder",

@@ -38,7 +38,7 @@ class Lesson:
             channels = self.student.channels
             self.objective = Distillation(channels, targets) if targets else Contrast(channels)
         self.module = nn.ModuleDict({"student": self.student, "objective": self.objective})
-        self.module.to(device, memory_format=torch.channels_last)
+        self.module.to(device).to(memory_format=torch.channels_last)
 
     def losses(self, step: int) -> Mapping[str, Tensor]:
         """The losses of batch `step`."""

@@ -56,8 +56,12 @@ class Plan:
 class Learner(Protocol):
     """What the loop trains: a module, and its named losses at a step, which are summed."""
 
-    module: nn.Module
     batch_size: int
+
+    @property
+    def module(self) -> nn.Module:
+        """All that is learnt."""
+        ...
 
     def losses(self, step: int) -> Mapping[str, Tensor]:
         """The losses of the batch of that step, and of no other."""
@@ -154,7 +158,9 @@ class _State:
             _groups(self.module, plan.weight_decay), lr=plan.learning_rate
         )
         self.averaged = AveragedModel(
-            self.module, multi_avg_fn=get_ema_multi_avg_fn(plan.average), use_buffers=True
+            self.module,
+            multi_avg_fn=get_ema_multi_avg_fn(plan.average),  # type: ignore[no-untyped-call]
+            use_buffers=True,
         )
         if self.path.exists():
             self._load()
@@ -171,7 +177,7 @@ class _State:
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate * self.plan.rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.averaged.update_parameters(self.module)
         self.step += 1

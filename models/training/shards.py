@@ -94,7 +94,7 @@ def _made(views: Views, start: int) -> np.ndarray:
 
 
 def _taught(teachers: Teachers, views: Tensor) -> dict[str, Tensor]:
-    parts = [teachers.targets(batch) for batch in views.split(_BATCH)]
+    parts = [teachers.targets(batch) for batch in torch.split(views, _BATCH)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 

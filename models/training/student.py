@@ -4,6 +4,8 @@ At the end the normalisation is folded into the convolutions, so that what is le
 keys and shapes of torchvision's network without it.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -25,12 +27,12 @@ class Student(nn.Module):
         self.network = network
         self.layers = nn.ModuleDict(
             {
-                f"{name}": _normalised(module) if isinstance(module, nn.Conv2d) else module
+                name: _Normalised(module) if isinstance(module, nn.Conv2d) else module
                 for name, module in plain.named_children()
                 if isinstance(module, nn.Conv2d | nn.MaxPool2d)
             }
         )
-        self.channels = [m[0].out_channels for m in self.layers.values() if _convolves(m)]
+        self.channels = [block.convolution.out_channels for block in self._blocks().values()]
 
     def forward(self, views: Tensor) -> list[Tensor]:
         """B×3×H×W uint8 RGB to the rectified output of every convolution, B×C×H×W each."""
@@ -38,7 +40,7 @@ class Student(nn.Module):
         outputs = []
         for layer in self.layers.values():
             x = layer(x)
-            if _convolves(layer):
+            if isinstance(layer, _Normalised):
                 outputs.append(x)
         return outputs
 
@@ -48,31 +50,45 @@ class Student(nn.Module):
         With y = γ·(w∗x - μ)/σ + β, the plain convolution has w·γ/σ and the bias β - μ·γ/σ.
         """
         parameters = {}
-        for name, layer in self.layers.items():
-            if isinstance(layer, nn.Sequential):
-                convolution, norm = layer[0], layer[1]
-                scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-                weight = convolution.weight * scale[:, None, None, None]
-                parameters[f"features.{name}.weight"] = weight
-                parameters[f"features.{name}.bias"] = norm.bias - norm.running_mean * scale
-        return {name: _half(value) for name, value in parameters.items()}
+        for name, block in self._blocks().items():
+            weight, bias = block.folded()
+            parameters[f"features.{name}.weight"] = _half(weight)
+            parameters[f"features.{name}.bias"] = _half(bias)
+        return parameters
+
+    def _blocks(self) -> dict[str, "_Normalised"]:
+        return {name: m for name, m in self.layers.items() if isinstance(m, _Normalised)}
 
 
-def _convolves(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Sequential)
+class _Normalised(nn.Sequential):
+    """A convolution, its batch normalisation and the non-linearity."""
 
+    def __init__(self, plain: nn.Conv2d) -> None:
+        convolution = nn.Conv2d(
+            plain.in_channels,
+            plain.out_channels,
+            kernel_size=plain.kernel_size,  # type: ignore[arg-type]
+            stride=plain.stride,  # type: ignore[arg-type]
+            padding=plain.padding,  # type: ignore[arg-type]
+            bias=False,
+        )
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        super().__init__(convolution, nn.BatchNorm2d(plain.out_channels), nn.ReLU(inplace=True))
 
-def _normalised(plain: nn.Conv2d) -> nn.Sequential:
-    convolution = nn.Conv2d(
-        plain.in_channels,
-        plain.out_channels,
-        kernel_size=plain.kernel_size,  # type: ignore[arg-type]
-        stride=plain.stride,  # type: ignore[arg-type]
-        padding=plain.padding,  # type: ignore[arg-type]
-        bias=False,
-    )
-    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    return nn.Sequential(convolution, nn.BatchNorm2d(plain.out_channels), nn.ReLU(inplace=True))
+    @property
+    def convolution(self) -> nn.Conv2d:
+        """The convolution, without a bias: the normalisation has one."""
+        return cast(nn.Conv2d, self[0])
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of one convolution that does as much in evaluation mode."""
+        norm = cast(nn.BatchNorm2d, self[1])
+        mean, variance = norm.running_mean, norm.running_var
+        if mean is None or variance is None:
+            raise TypeError("a normalisation without running statistics cannot be folded")
+        scale = norm.weight / torch.sqrt(variance + norm.eps)
+        weight = self.convolution.weight * scale[:, None, None, None]
+        return weight, norm.bias - mean * scale
 
 
 def _half(value: Tensor) -> Tensor:

@@ -69,5 +69,5 @@ def _load(weights: Weights, device: torch.device) -> _One:
         )
     level = next((layer for layer in grid if layer.level == "high"), grid[-1])
     module = loaded(weights, [level.name, logits.name])
-    fused = fuse(module).to(device, memory_format=torch.channels_last)
+    fused = fuse(module).to(device).to(memory_format=torch.channels_last)
     return _One(weights, level.node, logits.node, fused)

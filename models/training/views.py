@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 _ASPECT = 4 / 3
 _DEGREES = 15.0
 _KEPT_SIDE = 512
-_LUMA = np.float32([0.299, 0.587, 0.114])
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Views:
 
     def _alone(self, rng: np.random.Generator, path: Path) -> Pixels:
         cut = _cropped(rng, _opened(path), self.side, self.smallest)
-        lit = _lit(rng, np.asarray(cut, np.float32) / 255)
+        lit = _lit(rng, np.asarray(cut, np.float32) / np.float32(255))
         worn = _worn(rng, Image.fromarray((lit * 255 + 0.5).astype(np.uint8)))
         return np.asarray(worn)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from models import SpecError, Weights
+from models import TrainingError, Weights
 from models.runtime import choose_device, training_precision
 from models.training import embedded
 from models.training.loop import Plan, Progress, train
@@ -45,6 +45,13 @@ def train_embedded(
 ) -> None:
     """Train AlexNet's trunk by distillation or by contrast; killed, it goes on where it stopped."""
     logs.configure(settings.log_format, level=30)
+    if batch % 2:
+        raise TrainingError("training-plan-invalid", f"--batch {batch}: pairs need an even number")
+    if not pictures and photographs is None:
+        raise TrainingError(
+            "training-plan-invalid", "there is no picture to learn from: name --photographs"
+        )
+    found = _paths(settings, photographs)
     device = choose_device(settings.device)
     teachers = Teachers([_weights(settings, text) for text in teacher or ()], device)
     with counted("rendering pictures", pictures) as (bar, task):
@@ -54,7 +61,7 @@ def train_embedded(
             side=224,
             progress=lambda done, _: bar.update(task, completed=done),
         )
-    views = Views(_paths(settings, photographs), drawn, seed=seed)
+    views = Views(found, drawn, seed=seed)
     with counted("preparing shards", shards) as (bar, task):
         paths = prepare(
             views,
@@ -104,5 +111,5 @@ def _paths(settings: Settings, folder: Path | None) -> list[Path]:
     source = FolderSource(root, [root], settings.max_picture_bytes)
     found = sorted(root / entry.reference for entry in source.entries())
     if not found:
-        raise SpecError("spec-invalid", f"there is no picture in {folder}")
+        raise TrainingError("training-plan-invalid", f"there is no picture in {folder}")
     return found

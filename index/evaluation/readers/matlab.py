@@ -1,7 +1,7 @@
 """MAT-files of version 5 to 7 (MATLAB's level 5 format): numbers, text, cells, structures.
 
 The format is MathWorks' "MAT-File Format"; the tables are its tables 1-1 and 1-3. Why not by scipy:
-docs/decisions/0008e.
+docs/decisions/0008.
 """
 
 import math

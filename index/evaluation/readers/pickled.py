@@ -2,7 +2,7 @@
 
 `pickletools` only splits a pickle into opcodes. What they build is built here, from a table: lists,
 dicts, tuples, text, bytes, numbers, arrays. No class is ever looked up, imported or called, so that
-there is nothing that a hostile file could name (docs/decisions/0008e).
+there is nothing that a hostile file could name (docs/decisions/0008).
 """
 
 import io

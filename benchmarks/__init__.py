@@ -1,0 +1,1 @@
+"""One command per claim; `results/` holds what README and docs quote."""
