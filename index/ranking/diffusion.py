@@ -27,8 +27,10 @@ def diffused_scores(
         (I - alpha S) f = y
 
     is solved by conjugate gradients in at most `steps` steps. Each query is on its own: others do
-    not change its scores. An item that no path of the graph joins to a seed has 0. Iscen et al.,
-    Efficient Diffusion on Region Manifolds, CVPR 2017; on a short list it is their truncation. 10 seeds are what its authors use for global descriptors.
+    not change its scores. An item that no path of the graph joins to a seed has 0.
+
+    Iscen et al., Efficient Diffusion on Region Manifolds, CVPR 2017; on a short list it is their
+    truncation. Ten seeds are what the authors use for global descriptors.
 
     >>> within = np.float32([[1, 0.8, 0], [0.8, 1, 0], [0, 0, 1]])
     >>> scores = diffused_scores(np.float32([[0.9, 0.5, 0.4]]), within, k=1, seeds=1)
@@ -38,12 +40,11 @@ def diffused_scores(
     walk = transitions(within, k, gamma)
     seeded = nearest(to_gallery, seeds)
     start = np.where(seeded, np.maximum(to_gallery, 0) ** np.float32(gamma), np.float32(0))
-    reached = np.maximum(
-        _solved(np.eye(len(walk), dtype=walk.dtype) - alpha * walk, start, steps), 0
-    )
+    system = np.eye(len(walk), dtype=walk.dtype) - np.float32(alpha) * walk
+    reached = np.maximum(_solved(system, start, steps), 0)
     greatest = reached.max(axis=1, initial=0, keepdims=True)
     scores: Vector = np.divide(reached, greatest, out=np.zeros_like(reached), where=greatest > 0)
-    return scores.astype(np.float32)
+    return scores
 
 
 def transitions(within: Vector, k: int, gamma: float) -> Vector:
