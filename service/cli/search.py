@@ -21,6 +21,7 @@ from service.cli.options import (
 from service.cli.progress import opened
 from service.engine import DEFAULT
 from service.forms import validated
+from service.problems import Problem
 from service.schemas import SearchOptions
 from service.settings import Settings
 
@@ -88,4 +89,4 @@ def _json(name: str, text: str) -> Any:
     try:
         return json_module.loads(text)
     except ValueError as error:
-        raise typer.BadParameter(f"--{name} is no valid JSON: {error}") from error
+        raise Problem("request-invalid", f"--{name} is no valid JSON: {error}") from error
