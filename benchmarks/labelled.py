@@ -11,7 +11,11 @@ from models import Extractor, WeightsFolder
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 LEVELS = {
-    "mobilenet_v2": {"low": "features.3/spoc", "mid": "features.13/gem", "high": "features.18/spoc"},
+    "mobilenet_v2": {
+        "low": "features.3/spoc",
+        "mid": "features.13/gem",
+        "high": "features.18/spoc",
+    },
     "squeezenet1_1": {"low": "fire3/spoc", "mid": "fire5/gem", "high": "fire9/gem"},
 }
 SETS = {"clothing": (), "packages": (), "scenes": ("packages",)}
