@@ -10,7 +10,9 @@ def _plain(query: Vector, gallery: Vector, k: int, alpha: float) -> list[float]:
     """Average the vectors themselves, item by item."""
     scores = []
     for i, item in enumerate(gallery.astype(np.float64)):
-        others = sorted((j for j in range(len(gallery)) if j != i), key=lambda j: -gallery[j] @ item)
+        others = sorted(
+            (j for j in range(len(gallery)) if j != i), key=lambda j: -gallery[j] @ item
+        )
         total = item.copy()
         for j in others[:k]:
             total += max(float(gallery[j] @ item), 0.0) ** alpha * gallery[j]

@@ -75,11 +75,15 @@ def test_each_query_is_scored_as_if_it_were_alone() -> None:
     within = gallery @ gallery.T
     together = diffused_scores(queries @ gallery.T, within, K)
     for query, scores in zip(queries, together, strict=True):
-        assert scores == pytest.approx(diffused_scores(query[None] @ gallery.T, within, K)[0], abs=1e-5)
+        assert scores == pytest.approx(
+            diffused_scores(query[None] @ gallery.T, within, K)[0], abs=1e-5
+        )
 
 
 def test_what_lies_along_the_manifold_precedes_what_is_only_near() -> None:
-    angles = np.radians([0, 8, 16, 24, 32, 40, -39, -47])  # an arc from the query on, and two others
+    angles = np.radians(
+        [0, 8, 16, 24, 32, 40, -39, -47]
+    )  # an arc from the query on, and two others
     gallery = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     cosines = gallery[:1] @ gallery.T
     assert cosines[0, 6] > cosines[0, 5]

@@ -13,7 +13,9 @@ def _plain(query: Vector, gallery: Vector, k1: int, k2: int, weight: float) -> l
     """The paper with sets and loops: the query is item 0."""
     rows = np.concatenate([query[None], gallery]).astype(np.float64)
     everyone = range(len(rows))
-    distance = [[0.0 if i == j else 1 - float(rows[i] @ rows[j]) for j in everyone] for i in everyone]
+    distance = [
+        [0.0 if i == j else 1 - float(rows[i] @ rows[j]) for j in everyone] for i in everyone
+    ]
 
     def near(p: int, k: int) -> set[int]:
         """The k nearest of p, and p, which is nearest to itself."""

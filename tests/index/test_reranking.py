@@ -33,7 +33,9 @@ def test_scores_are_finite_and_in_range(method: str, seed: int, count: int) -> N
 def test_the_order_of_the_gallery_does_not_matter(method: str, seed: int, count: int) -> None:
     queries, gallery = units(seed, 2), units(seed + 1, count)
     shuffled = np.random.default_rng(seed).permutation(count)
-    reranking = Reranking.of({"method": method, **({"k1": 4} if method == "k-reciprocal" else {"k": 4})})
+    reranking = Reranking.of(
+        {"method": method, **({"k1": 4} if method == "k-reciprocal" else {"k": 4})}
+    )
     scores = reranking.scores(queries @ gallery.T, gallery @ gallery.T)
     other = gallery[shuffled]
     again = reranking.scores(queries @ other.T, other @ other.T)
