@@ -21,7 +21,7 @@ LEARNED = ("clothing", "packages")
 
 
 def learned(found: Labelled) -> dict[str, Any]:
-    """mAP of each level alone, of equal weights, and of learned ones on all and on held-out classes."""
+    """mAP of levels alone, and of learned and equal weights, also on held-out classes."""
     started = time.process_time()
     weights = learn_weights(found.descriptors, found.labels)
     seconds = time.process_time() - started

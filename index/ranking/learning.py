@@ -1,7 +1,7 @@
 """Weights over several spaces, learned from labelled items, as `space={name: weight}` takes them.
 
 The weights maximise the leave-one-out mAP itself, by a pattern search over the simplex: they are
-few, so it is cheap, and nothing stands in for the measure (docs/decisions/0010d-learned-weights.md).
+few, so it is cheap, and nothing stands in for the measure (see docs/decisions, learned weights).
 """
 
 from collections.abc import Hashable, Mapping, Sequence
