@@ -106,7 +106,8 @@ def average_precisions(similarities: Vector, classes: Classes, queries: Classes)
     after = found / (ranks + 1)
     total = (relevant * (before + after) / 2).sum(axis=1)
     count = relevant.sum(axis=1)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    precisions: Numbers = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return precisions
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _best(task: _Task) -> Numbers:
         while True:
             moves = [
                 _moved(best, giver, taker, share)
-                for giver in np.flatnonzero(best)
+                for giver in np.flatnonzero(best).tolist()
                 for taker in range(count)
                 if taker != giver
             ]
@@ -166,7 +167,8 @@ def _moved(weights: Numbers, giver: int, taker: int, share: float) -> Numbers:
     moved[giver] -= amount
     moved[taker] += amount
     moved[moved < SHARES[-1] / 8] = 0  # rounding leaves crumbs
-    return moved / moved.sum()
+    moved /= moved.sum()
+    return moved
 
 
 def _classes(descriptors: Mapping[str, Vector], labels: Sequence[Hashable]) -> Classes:
