@@ -91,7 +91,7 @@ class Reranking:
 
         What is left out has the defaults of `METHODS`. Raises CollectionError: `rerank-invalid`.
         """
-        asked = {"method": given} if isinstance(given, str) else dict(given)
+        asked: dict[str, Any] = {"method": given} if isinstance(given, str) else dict(given)
         name = asked.pop("method", None)
         method = METHODS.get(name) if isinstance(name, str) else None
         if method is None:
