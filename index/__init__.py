@@ -7,6 +7,7 @@ from index.item import Item, Neighbour, NewItem, Outcome, check_id
 from index.jobs import FileOutcome, Job, Jobs
 from index.pictures import PictureStore
 from index.ranking.expansion import Expansion
+from index.ranking.reranking import Reranking
 from index.space import Space
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "NewItem",
     "Outcome",
     "PictureStore",
+    "Reranking",
     "Space",
     "check_id",
 ]

@@ -20,6 +20,7 @@ from index.item import Item, Neighbour, NewItem, Outcome, Vector
 from index.pictures import PictureStore
 from index.planner import Policy
 from index.ranking.expansion import Expansion
+from index.ranking.reranking import Reranking
 from index.search import Searching, asked
 from index.space import Space, check_same
 
@@ -241,6 +242,7 @@ class Collection:
         offset: int = 0,
         exclude: Several[str] = (),
         expansion: Expansion | Mapping[str, Any] | None = None,
+        rerank: Reranking | Mapping[str, Any] | str | None = None,
     ) -> list[Neighbour]:
         """The k nearest items from the `offset`-th on, best first; fewer only where fewer exist.
 
@@ -248,10 +250,14 @@ class Collection:
         where there is only one, or where `query` names them; {name: weight} asks for the weighted
         sum of cosines (weights scaled to sum 1) over the union of each space's candidates.
         `filter` is explained in `index.filters`; the ids in `exclude` are passed over; `expansion`
-        asks again with the mean of the query and its neighbours.
+        asks again with the mean of the query and its neighbours; `rerank` ("diffusion", or a
+        mapping as `Reranking.of` reads it) judges the best `shortlist` anew, by their vectors in
+        the catalog. Then their score is the method's own, which is not comparable with the cosines
+        of those that follow in their old order; `similarity` stays the cosine.
 
         Raises CollectionError: `search-invalid`, `space-unknown`, `space-required`,
-        `space-weights-invalid`, `descriptor-invalid`, `filter-invalid`, `expansion-invalid`.
+        `space-weights-invalid`, `descriptor-invalid`, `filter-invalid`, `expansion-invalid`,
+        `rerank-invalid`.
         """
         if k < 1 or offset < 0:
             raise CollectionError(
@@ -259,10 +265,12 @@ class Collection:
             )
         if isinstance(expansion, Mapping):
             expansion = Expansion.of(expansion)
+        if isinstance(rerank, str | Mapping):
+            rerank = Reranking.of(rerank)
         chosen = asked(query, space, self.spaces)
         clause = None if filter is None else compile_filter(filter)
         searching = Searching(self._database, self._current, self.id, self._numbered)
-        return searching.search(chosen, k, offset, clause, exclude, expansion)
+        return searching.search(chosen, k, offset, clause, exclude, expansion, rerank)
 
     def compact(self) -> bool:
         """Seal the delta into new generations, while searches and writes go on.

@@ -65,11 +65,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A search result; `score` is the cosine similarity, in [-1, 1]."""
+    """A search result; `score` is what orders it, `similarity` the cosine, in [-1, 1].
+
+    The two are the same, except on the short list of a search that re-ranks.
+    """
 
     key: int
     id: str
     score: float
+    similarity: float
     name: str
     metadata: dict[str, Any]
     width: int

@@ -14,6 +14,8 @@ from index.filters import Clause
 from index.item import Keys, Neighbour, Vector
 from index.ranking import fusion
 from index.ranking.expansion import Expansion, expand
+from index.ranking.neighbourhood import Mask
+from index.ranking.reranking import Reranking
 from index.space import Space
 from index.view import View
 
@@ -39,11 +41,38 @@ class Asked:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Keys and scores, best first; `whole` unless the catalog has moved on meanwhile."""
+    """Keys, best first, with scores and cosines, which differ only where it was re-ranked.
+
+    `whole` unless the catalog has moved on meanwhile.
+    """
 
     keys: Keys
     scores: Vector
+    cosines: Vector
     whole: bool = True
+
+    @classmethod
+    def of(cls, keys: Keys, cosines: Vector) -> "Ranking":
+        """As the index gives it."""
+        return cls(keys, cosines, cosines)
+
+    def __getitem__(self, chosen: slice | Keys | Mask) -> "Ranking":
+        return replace(
+            self,
+            keys=self.keys[chosen],
+            scores=self.scores[chosen],
+            cosines=self.cosines[chosen],
+        )
+
+    def then(self, rest: "Ranking") -> "Ranking":
+        """This one, and after it what else `rest` has."""
+        rest = rest[~np.isin(rest.keys, self.keys)]
+        return Ranking(
+            np.concatenate([self.keys, rest.keys]),
+            np.concatenate([self.scores, rest.scores]),
+            np.concatenate([self.cosines, rest.cosines]),
+            self.whole and rest.whole,
+        )
 
 
 def asked(
@@ -86,6 +115,7 @@ class Searching:
         clause: Clause | None,
         exclude: Collection[str],
         expansion: Expansion | None,
+        rerank: Reranking | None,
     ) -> list[Neighbour]:
         """The neighbours in places `offset` to `offset` + k.
 
@@ -97,7 +127,7 @@ class Searching:
             view = self.current.view()
             with self.database.reading() as connection:
                 one = _One(connection, view, self)
-                ranking = one.ranking(chosen, k + offset, clause, exclude, expansion)
+                ranking = one.ranking(chosen, k + offset, clause, exclude, expansion, rerank)
                 found, whole = one.neighbours(ranking, offset, k)
             if whole:
                 break
@@ -119,35 +149,41 @@ class _One:
         clause: Clause | None,
         exclude: Collection[str],
         expansion: Expansion | None,
+        rerank: Reranking | None,
     ) -> Ranking:
         """The k best that are allowed."""
         excluded = self._keys(ITEMS.c.id.in_(tables.listed(exclude))) if exclude else None
         allowed = None if clause is None else self._keys(clause)
         if expansion is not None:
             chosen = [self._expanded(one, expansion, allowed, excluded) for one in chosen]
-        ranking = self._ranked(chosen, k, allowed, excluded)
+        if rerank is None:
+            ranking = self._ranked(chosen, k, allowed, excluded)
+        else:
+            ranking = self._reranked(chosen, k, allowed, excluded, rerank)
         if allowed is not None and allowed.size and allowed[-1] > self.view.key:
             return replace(ranking, whole=False)
         return ranking
 
     def neighbours(self, ranking: Ranking, offset: int, k: int) -> tuple[list[Neighbour], bool]:
         """Places `offset` to `offset` + k with names and metadata; whether none is missing."""
-        keys, scores = ranking.keys[offset : offset + k], ranking.scores[offset : offset + k]
-        wanted = {"keys": tables.packed(keys.tolist())}
+        shown = ranking[offset : offset + k]
+        wanted = {"keys": tables.packed(shown.keys.tolist())}
         rows = {row.key: row for row in self.connection.execute(SHOWN, wanted)}
+        numbers = zip(
+            shown.keys.tolist(), shown.scores.tolist(), shown.cosines.tolist(), strict=True
+        )
         found = [
-            Neighbour(score=score, **rows[key]._mapping)
-            for key, score in zip(keys.tolist(), scores.tolist(), strict=True)
+            Neighbour(score=score, similarity=cosine, **rows[key]._mapping)
+            for key, score, cosine in numbers
             if key in rows
         ]
-        return found, ranking.whole and len(found) == keys.size
+        return found, shown.whole and len(found) == shown.keys.size
 
     def _ranked(
         self, chosen: list[Asked], k: int, allowed: Keys | None, excluded: Keys | None
     ) -> Ranking:
         if len(chosen) == 1:
-            keys, scores = self._nearest(chosen[0], k, allowed, excluded)
-            return Ranking(keys, scores)
+            return Ranking.of(*self._nearest(chosen[0], k, allowed, excluded))
         each = max(FEWEST_CANDIDATES, CANDIDATES * k)
         candidates = [self._nearest(one, each, allowed, excluded)[0] for one in chosen]
         union = np.unique(np.concatenate(candidates))
@@ -155,10 +191,33 @@ class _One:
         for one in chosen:
             there, vectors = self._vectors(one.space, union)
             if there.size < union.size:
-                return Ranking(there[:0], total[:0], whole=False)
+                return replace(Ranking.of(there[:0], total[:0]), whole=False)
             total += np.float32(one.weight) * np.clip(vectors @ one.query, -1, 1)
         best = np.lexsort((there, -total))[:k]
-        return Ranking(there[best], total[best])
+        return Ranking.of(there[best], total[best])
+
+    def _reranked(
+        self,
+        chosen: list[Asked],
+        k: int,
+        allowed: Keys | None,
+        excluded: Keys | None,
+        rerank: Reranking,
+    ) -> Ranking:
+        """A short list that is the same for every k, so that pages make up the whole; the rest."""
+        short = self._ranked(chosen, rerank.shortlist, allowed, excluded)
+        within = np.zeros((short.keys.size, short.keys.size), dtype=np.float32)
+        for one in chosen:
+            there, vectors = self._vectors(one.space, short.keys)
+            if there.size < short.keys.size:
+                return replace(short, whole=False)
+            rows = vectors[np.searchsorted(there, short.keys)]
+            within += np.float32(one.weight) * (rows @ rows.T)
+        scores = rerank.scores(short.cosines[np.newaxis], within)[0]
+        again = replace(short, scores=scores)[np.argsort(-scores, kind="stable")]
+        if k <= rerank.shortlist:
+            return again
+        return again.then(self._ranked(chosen, k, allowed, excluded))
 
     def _nearest(
         self, one: Asked, k: int, allowed: Keys | None, excluded: Keys | None

@@ -35,6 +35,7 @@ class Query:
     region: Region | None = None
     filter: Mapping[str, Any] | None = None
     expansion: Mapping[str, float] | None = None
+    rerank: str | Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def search(engine: Engine, collection: Collection, query: Query) -> Answer:
             offset=query.offset,
             exclude=items,
             expansion=query.expansion,
+            rerank=query.rerank,
         )
     for stage, took in clock.took_ms.items():
         engine.metrics.stage_seconds.labels(stage).observe(took / 1000)

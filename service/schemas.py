@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from index.ranking.reranking import METHODS, SHORTLIST, Method, Parameter
 
 Metadata = dict[str, Any]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -196,6 +198,45 @@ class Expansion(Strict):
     alpha: float = Field(0.0, ge=0, le=100)
 
 
+def _parameter_schema(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "type": "integer" if parameter.whole else "number",
+        "minimum": parameter.lowest,
+        "maximum": parameter.highest,
+        "default": parameter.default,
+        "description": parameter.meaning,
+    }
+
+
+def _method_schema(name: str, method: Method) -> dict[str, Any]:
+    parameters = {"shortlist": SHORTLIST, **method.parameters}
+    return {
+        "type": "object",
+        "title": name,
+        "description": f"{method.source}. A score is {method.meaning}.",
+        "properties": {
+            "method": {"const": name},
+            **{key: _parameter_schema(parameter) for key, parameter in parameters.items()},
+        },
+        "required": ["method"],
+        "additionalProperties": False,
+    }
+
+
+Rerank = Annotated[
+    str | dict[str, Any],
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": list(METHODS)},
+                *(_method_schema(name, method) for name, method in METHODS.items()),
+            ]
+        }
+    ),
+]
+"""A method by its name, or with parameters; `Collection.search` says what is wrong with it."""
+
+
 class SearchOptions(Strict):
     """What every search can be told."""
 
@@ -211,6 +252,11 @@ class SearchOptions(Strict):
         None, description="on metadata", examples=[{"colour": "red", "price": {"lt": 50}}]
     )
     expansion: Expansion | None = Field(None, description="ask again with what was found")
+    rerank: Rerank | None = Field(
+        None,
+        description="judge the best candidates anew, each by its neighbours too",
+        examples=["diffusion", {"method": "k-reciprocal", "shortlist": 300}],
+    )
 
 
 class SearchBody(SearchOptions):
@@ -230,10 +276,11 @@ class SearchBody(SearchOptions):
 
 
 class NeighbourBody(BaseModel):
-    """A search result; `score` is the cosine similarity, -1…1."""
+    """A search result; `score` is the cosine similarity, -1…1, unless `rerank` gave another."""
 
     id: str = Field(examples=["4f0c9a6e7d21"])
     score: float = Field(examples=[0.93])
+    similarity: float = Field(examples=[0.93], description="the cosine, whatever the score is")
     name: str = Field(examples=["shoe.jpg"])
     metadata: Metadata = Field(examples=[{"colour": "red"}])
     width: int = Field(description="of the whole picture, upright, in pixels")

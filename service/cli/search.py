@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from index.ranking.reranking import METHODS
 from service import logs, query
 from service.cli.options import (
     ENGINE,
@@ -20,6 +21,7 @@ from service.cli.options import (
 from service.cli.progress import opened
 from service.engine import DEFAULT
 from service.forms import validated
+from service.problems import Problem
 from service.schemas import SearchOptions
 from service.settings import Settings
 
@@ -33,11 +35,14 @@ def search(
     space: SpaceName = None,
     region: Annotated[str | None, typer.Option(help="x0,y0,x1,y1 as shares of the sides")] = None,
     filter: Annotated[str | None, typer.Option(help="on metadata, as JSON")] = None,  # noqa: A002
+    rerank: Annotated[
+        str | None, typer.Option(help=f"one of {', '.join(METHODS)}, or JSON with parameters")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find the neighbours of a picture."""
     logs.configure(settings.log_format, level=30)
-    options = _options(k=k, space=space, region=region, filter=filter)
+    options = _options(k=k, space=space, region=region, filter=filter, rerank=rerank)
     content = picture.read_bytes()
     with opened(settings) as engine:
         asked = query.Query(
@@ -46,11 +51,18 @@ def search(
             space=options.space,
             region=options.region,
             filter=options.filter,
+            rerank=options.rerank,
         )
         answer = query.search(engine, engine.catalog.collection(collection), asked)
     if json:
         neighbours = [
-            {"id": n.id, "score": n.score, "name": n.name, "metadata": n.metadata}
+            {
+                "id": n.id,
+                "score": n.score,
+                "similarity": n.similarity,
+                "name": n.name,
+                "metadata": n.metadata,
+            }
             for n in answer.neighbours
         ]
         print_json({"neighbours": neighbours, "space": answer.space, "took_ms": answer.took_ms})
@@ -67,8 +79,14 @@ def _options(**given: Any) -> SearchOptions:
     if "region" in values:
         values["region"] = values["region"].split(",")
     if "filter" in values:
-        try:
-            values["filter"] = json_module.loads(values["filter"])
-        except ValueError as error:
-            raise typer.BadParameter(f"--filter is no valid JSON: {error}") from error
+        values["filter"] = _json("filter", values["filter"])
+    if values.get("rerank", "").startswith("{"):
+        values["rerank"] = _json("rerank", values["rerank"])
     return validated(SearchOptions, values)
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json_module.loads(text)
+    except ValueError as error:
+        raise Problem("request-invalid", f"--{name} is no valid JSON: {error}") from error

@@ -9,7 +9,7 @@ const shapes = new Map(); // item id -> width / height, as learnt from items and
 /** A picture as a link to the search by it; `item` is an item or, with a score, a neighbour. */
 export function card(collection, item, href) {
   const said = summary(item.metadata);
-  const score = item.score === undefined ? null : h("span", { class: "score" }, item.score.toFixed(3));
+  const score = item.score === undefined ? null : scored(item);
   const src = api.thumbnail(collection, item.id);
   const image = h("img", { alt: "", loading: "lazy", decoding: "async", draggable: "false", src });
   const element = h("li", { class: "card" },
@@ -27,6 +27,12 @@ export function card(collection, item, href) {
   else image.addEventListener("load", () => shape(image.naturalWidth / image.naturalHeight));
   image.addEventListener("error", () => element.classList.add("bare"));
   return element;
+}
+
+/** A score; where a method of re-ranking gave it, the cosine stands behind it. */
+function scored({ score, similarity }) {
+  const title = score === similarity ? undefined : `cosine ${similarity.toFixed(3)}`;
+  return h("span", { class: "score", title }, score.toFixed(3));
 }
 
 /** Metadata on one line; the path says no more than folder and name do. */

@@ -9,6 +9,7 @@ import * as incoming from "./incoming.js";
 import * as jobs from "./jobs.js";
 import * as notices from "./notices.js";
 import * as query from "./query.js";
+import * as ranking from "./ranking.js";
 import * as results from "./results.js";
 import * as spaces from "./spaces.js";
 import * as uploads from "./uploads.js";
@@ -72,6 +73,7 @@ async function renderSearch(at) {
   const space = spaces.chosen(collection, at.space);
   shownQuery = identity;
   spaces.show(collection, space, (other) => go({ space: other }));
+  ranking.show(at, go);
   if (isNew) {
     results.clear();
     scrollTo(0, 0);
@@ -88,7 +90,9 @@ async function renderSearch(at) {
   else showItem(name, at.item, isNew);
   query.setRegion(at.region);
   const searched = pictures ? { files: pictures.map(({ file }) => file) } : { item: at.item };
-  await results.show(name, searched, { space, region: at.region });
+  const { region, rerank, expand } = at;
+  const options = { space, region, ...ranking.options(at) };
+  await results.show(name, searched, options, { space, rerank, expand });
 }
 
 async function showItem(name, id, isNew) {

@@ -21,9 +21,12 @@ export function clear() {
   $("took").textContent = "";
 }
 
-/** Search, and show the first page in place of what was there. `query` is `{item}` or `{files}`. */
-export async function show(collection, query, { space, region }) {
-  await page(collection, query, { space, region }, 0);
+/**
+ * Search, and show the first page in place of what was there. `query` is `{item}` or `{files}`,
+ * `options` what the service is asked for, `choice` what links to further searches keep.
+ */
+export async function show(collection, query, options, choice) {
+  await page(collection, query, options, choice, 0);
 }
 
 /** What stands where the neighbours would be. */
@@ -32,28 +35,28 @@ export function refuse(problem, retry) {
   $("results-foot").replaceChildren(problemBlock(problem, retry));
 }
 
-async function page(collection, query, options, offset) {
+async function page(collection, query, options, choice, offset) {
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
   busy(true);
   try {
     const found = await api.search(collection, query, { k: PAGE, ...options, offset }, signal);
-    append(collection, query, options, offset, found);
+    append(collection, query, options, choice, offset, found);
   } catch (error) {
     if (error.name === "AbortError") return;
     if (offset === 0) clear();
-    $("results-foot").replaceChildren(problemBlock(error, () => page(collection, query, options, offset)));
+    $("results-foot").replaceChildren(problemBlock(error, () => page(collection, query, options, choice, offset)));
   } finally {
     if (signal === asking.signal) busy(false);
   }
 }
 
-function append(collection, query, options, offset, found) {
+function append(collection, query, options, choice, offset, found) {
   const list = $("neighbours");
   const foot = $("results-foot");
   const hadFocus = foot.contains(document.activeElement);
-  const link = ({ id }) => format({ collection, item: id, space: options.space });
+  const link = ({ id }) => format({ collection, item: id, ...choice });
   const cards = found.neighbours.map((neighbour) => card(collection, neighbour, link(neighbour)));
   if (offset === 0) {
     list.replaceChildren(...cards);
@@ -62,7 +65,7 @@ function append(collection, query, options, offset, found) {
     list.append(...cards);
     if (hadFocus) cards[0]?.querySelector("a").focus();
   }
-  const next = () => page(collection, query, options, offset + cards.length);
+  const next = () => page(collection, query, options, choice, offset + cards.length);
   const total = list.children.length;
   foot.replaceChildren(...(found.more ? [moreButton(next)] : []), ...(total ? [] : [ALONE]));
   const best = list.querySelector(".score")?.textContent;

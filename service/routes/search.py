@@ -34,6 +34,11 @@ _FIELDS: Mapping[str, Any] = {
         "examples": ['{"colour": "red"}'],
     },
     "expansion": {"type": "string", "description": "JSON", "examples": ['{"n": 10, "alpha": 3}']},
+    "rerank": {
+        "type": "string",
+        "description": "a method, or JSON with its parameters",
+        "examples": ["diffusion", '{"method": "k-reciprocal", "shortlist": 300}'],
+    },
     "negatives": {
         "type": "string",
         "description": "JSON: ids or URLs to be unlike",
@@ -67,6 +72,7 @@ async def search_collection(
             NeighbourBody(
                 id=n.id,
                 score=n.score,
+                similarity=n.similarity,
                 name=n.name,
                 metadata=n.metadata,
                 width=n.width,
@@ -91,6 +97,7 @@ def _query(body: SearchBody, pictures: Sequence[bytes]) -> Query:
         region=body.region,
         filter=body.filter,
         expansion=body.expansion.model_dump() if body.expansion else None,
+        rerank=body.rerank,
     )
 
 

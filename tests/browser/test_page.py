@@ -9,6 +9,8 @@ import httpx
 import pytest
 from PIL import Image
 
+from index.ranking.reranking import METHODS
+
 from .conftest import WAIT_MS, Visit, Visits, sync_api
 from .drawing import archive
 
@@ -177,6 +179,34 @@ def test_the_space_and_a_mix_of_spaces_can_be_chosen(visit: Visit) -> None:
     with page.expect_request("**/search") as asked:
         page.locator("#gallery a").nth(1).click()
     assert sent(asked.value)["space"] == "low"
+
+
+def test_neighbours_can_be_ranked_anew_and_the_query_expanded(visit: Visit) -> None:
+    page = visit.open()
+    page.locator("#gallery a").first.click()
+    plain = neighbours(page)
+    choices = page.locator("#rerank option").evaluate_all("(all) => all.map((one) => one.value)")
+    assert choices == ["", *METHODS]
+    for method in METHODS:
+        with page.expect_response("**/search") as answered:
+            page.select_option("#rerank", method)
+        assert sent(answered.value.request)["rerank"]["method"] == method
+        assert answered.value.status == 200
+        ranked = neighbours(page)
+        assert ranked != plain
+        assert f"rerank={method}" in page.url
+    title = page.locator("#neighbours .score").first.get_attribute("title")
+    assert re.fullmatch(r"cosine -?[01]\.\d{3}", title or "")
+    with page.expect_request("**/search") as asked:
+        page.get_by_label("Ask again with what was found").check()
+    assert sent(asked.value)["expansion"] == {"n": 10, "alpha": 3}
+    expanded = neighbours(page)
+    page.reload()
+    assert neighbours(page) == expanded
+    expect(page.locator("#rerank")).to_have_value(list(METHODS)[-1])
+    with page.expect_request("**/search") as asked:
+        page.locator("#neighbours a").first.click()
+    assert sent(asked.value)["rerank"] == {"method": list(METHODS)[-1]}
 
 
 def test_a_box_dragged_with_the_mouse_searches_by_that_region(

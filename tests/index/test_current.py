@@ -43,8 +43,10 @@ def test_compaction_moves_everything_into_the_generation_and_changes_no_answer(
     _fill(collection)
     before = collection.search(unit(5000), 100)
     assert collection.compact()
+    close = [pytest.approx(one.score, abs=1e-6) for one in before]
     assert collection.search(unit(5000), 100) == [
-        replace(one, score=pytest.approx(one.score, abs=1e-6)) for one in before
+        replace(one, score=score, similarity=score)
+        for one, score in zip(before, close, strict=True)
     ]
     parts = collection.status()["spaces"]["high"]
     assert (parts["count"], parts["delta"], parts["tombstones"]) == (60, 0, 0)

@@ -75,6 +75,9 @@ def test_a_folder_is_indexed_then_searched(pool5: Command, pictures: Path) -> No
     found = parsed(pool5("search", str(pictures / "3.png"), "-k", "2", "--json"))
     assert found["neighbours"][0]["name"] == "3.png"
     assert len(found["neighbours"]) == 2
+    rerank = '{"method": "dba", "k": 2}'
+    ranked = parsed(pool5("search", str(pictures / "3.png"), "--rerank", rerank, "--json"))
+    assert any(one["score"] != one["similarity"] for one in ranked["neighbours"])
     table = pool5("search", str(pictures / "3.png"), "--region", "0,0,0.5,1")
     assert table.returncode == 0
     assert "score" in table.stdout
@@ -126,6 +129,8 @@ def test_a_gallery_is_rendered_once(pool5: Command, tmp_path: Path) -> None:
         (["search", "missing.png"], "missing.png: No such file or directory"),
         (["search", "pictures/0.png", "--space", "none"], "no space 'none'"),
         (["search", "pictures/0.png", "--collection", "none"], "'none'"),
+        (["search", "pictures/0.png", "--rerank", "none"], "none of ['dba', 'diffusion'"),
+        (["search", "pictures/0.png", "--rerank", '{"method"'], "--rerank is no valid JSON"),
         (["describe", "pictures/0.png", "--spec", "alexnet/conv9"], "conv9"),
         (["describe", "pictures/0.png", "--device", "cuda:99"], "cuda:99"),
         (["describe", "pictures/0.png", "--spec", "vgg19/fc7"], "pool5 weights pull vgg19"),

@@ -174,3 +174,55 @@ def test_a_body_that_is_no_json_is_refused(client: TestClient, body: bytes) -> N
     answer = client.post(SEARCH, content=body, headers={"content-type": "application/json"})
     assert answer.json()["code"] in ("request-malformed", "query-empty")
     assert answer.status_code in (400, 422)
+
+
+RERANKED = ["dba", "diffusion", "k-reciprocal"]
+
+
+@pytest.mark.parametrize("method", RERANKED)
+def test_a_form_and_a_json_body_rank_anew_alike(
+    client: TestClient, upload: Upload, method: str
+) -> None:
+    ids = [outcome["id"] for outcome in upload(*range(7))]
+    plain = {n["id"]: n["score"] for n in by_upload(client, 2)["neighbours"]}
+    ranked = by_upload(client, 2, rerank=method)["neighbours"]
+    assert {n["id"]: n["similarity"] for n in ranked} == plain
+    assert [n["score"] for n in ranked] != [n["similarity"] for n in ranked]
+    small = {"method": method, "shortlist": 3}
+    page = by_upload(client, 2, rerank=json.dumps(small), k="2", offset="2")["neighbours"]
+    assert page == by_upload(client, 2, rerank=json.dumps(small))["neighbours"][2:4]
+    by_item = {"item": ids[2], "rerank": small, "space": {"low": 1, "high": 1}}
+    found = client.post(SEARCH, json=by_item).json()["neighbours"]
+    assert {n["id"] for n in found} == set(ids) - {ids[2]}
+
+
+@pytest.mark.parametrize(
+    ("rerank", "said"),
+    [
+        ("pagerank", "none of ['dba', 'diffusion', 'k-reciprocal']"),
+        ({"method": "dba", "k": 1000}, "rerank.k = 1000 is no whole number in 1…100"),
+        ({"method": "dba", "k2": 3}, "not 'k2'"),
+    ],
+)
+def test_a_wrong_reranking_says_what_is_right(
+    client: TestClient, upload: Upload, rerank: str | dict, said: str
+) -> None:
+    (outcome,) = upload(1)
+    answer = client.post(SEARCH, json={"item": outcome["id"], "rerank": rerank})
+    assert (answer.status_code, answer.json()["code"]) == (422, "rerank-invalid")
+    assert said in answer.json()["detail"]
+    form = {"rerank": rerank if isinstance(rerank, str) else json.dumps(rerank)}
+    files = {"file": ("q.png", encoded(1), "image/png")}
+    assert client.post(SEARCH, files=files, data=form).json()["code"] == "rerank-invalid"
+
+
+def test_openapi_describes_every_method_with_its_parameters(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    names, *methods, nothing = schemas["SearchBody"]["properties"]["rerank"]["anyOf"]
+    assert nothing == {"type": "null"}
+    assert names["enum"] == [method["title"] for method in methods] == RERANKED
+    diffusion = methods[1]["properties"]
+    assert diffusion["alpha"]["default"] == 0.99
+    assert diffusion["shortlist"]["maximum"] == 1000
+    assert diffusion["k"]["type"] == "integer"
+    assert "Iscen" in methods[1]["description"]

@@ -1,0 +1,141 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from index import CollectionError
+from index.item import Vector
+from index.ranking import fusion
+from index.ranking.learning import average_precisions, learn_weights
+from tests.index.making import units
+
+CLASSES, EACH = 6, 5
+LABELS = [f"c{n // EACH}" for n in range(CLASSES * EACH)]
+
+
+def _space(seed: int, noise: float, told_apart: range) -> Vector:
+    """Descriptors (n, 16) that gather by class, in the classes of `told_apart` alone."""
+    rng = np.random.default_rng(seed)
+    centres = units(seed + 1, CLASSES)
+    shared = units(seed + 2, 1)[0]
+    rows = [
+        (centres[n // EACH] if n // EACH in told_apart else shared)
+        + noise * rng.standard_normal(16)
+        for n in range(len(LABELS))
+    ]
+    unit = np.array(rows) / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit.astype(np.float32)
+
+
+def _plain_ap(ranked: list[bool]) -> float:
+    """Average precision by the trapezoids of the Oxford protocol."""
+    places = [rank for rank, relevant in enumerate(ranked) if relevant]
+    total = 0.0
+    for j, r in enumerate(places):
+        total += ((j / r if r else 1.0) + (j + 1) / (r + 1)) / 2
+    return total / len(places)
+
+
+def _map(descriptors: dict[str, Vector], weights: dict[str, float]) -> float:
+    return float(_precisions(descriptors, weights).mean())
+
+
+def _precisions(descriptors: dict[str, Vector], weights: dict[str, float]) -> np.ndarray:
+    """Average precisions, each item asking the others."""
+    precisions = []
+    for query in range(len(LABELS)):
+        scores = sum(
+            w * descriptors[name] @ descriptors[name][query] for name, w in weights.items()
+        )
+        order = [at for at in np.argsort(-scores, kind="stable") if at != query]
+        precisions.append(_plain_ap([LABELS[at] == LABELS[query] for at in order]))
+    return np.array(precisions)
+
+
+def test_average_precision_has_the_published_value() -> None:
+    """AP([0, 2, 5]) = 0.677778: the query itself, then its class at ranks 0, 2 and 5."""
+    classes = np.array([7, 7, 1, 7, 2, 3, 7, 4])
+    similarities = np.float32([[1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]])
+    (found,) = average_precisions(similarities, classes, np.array([0]))
+    assert found == pytest.approx(0.677778, abs=1e-6)
+    assert found == pytest.approx(_plain_ap([True, False, True, False, False, True, False]))
+
+
+def test_a_query_alone_in_its_class_has_no_precision() -> None:
+    found = average_precisions(np.eye(3, dtype=np.float32), np.array([0, 0, 1]), np.arange(3))
+    assert np.isnan(found).tolist() == [False, False, True]
+
+
+def test_weights_are_as_good_as_the_best_of_a_fine_grid() -> None:
+    spaces = {
+        "low": _space(1, 0.35, range(3)),
+        "mid": _space(4, 0.5, range(1, 5)),
+        "high": _space(8, 0.35, range(3, 6)),
+    }
+    learned = learn_weights(spaces, LABELS)
+    steps = [share / 20 for share in range(21)]
+    grid = max(
+        _map(spaces, dict(zip(spaces, weights, strict=True)))
+        for weights in itertools.product(steps, repeat=3)
+        if sum(weights) == pytest.approx(1)
+    )
+    assert learned.mean_ap >= grid - 0.01
+    assert learned.mean_ap == pytest.approx(_map(spaces, learned.weights), abs=1e-4)
+    assert sum(learned.weights.values()) == pytest.approx(1)
+    assert fusion.weights(learned.weights) == pytest.approx(learned.weights)
+
+
+def test_spaces_that_complete_each_other_gain_on_classes_never_seen() -> None:
+    spaces = {"low": _space(1, 0.3, range(3)), "high": _space(8, 0.3, range(3, 6))}
+    learned = learn_weights(spaces, LABELS)
+    assert learned.weights.keys() == spaces.keys()
+    assert learned.gain > 0.1
+    assert learned.held_out.shape == learned.single.shape == learned.even.shape == (len(LABELS),)
+
+
+def test_noise_gets_no_weight() -> None:
+    spaces = {"good": _space(1, 0.05, range(6)), "noise": units(9, len(LABELS))}
+    learned = learn_weights(spaces, LABELS)
+    assert learned.weights == {"good": 1.0}
+    assert learned.gain == pytest.approx(0)
+
+
+def test_a_held_out_class_is_judged_by_weights_that_never_saw_it() -> None:
+    """Only `special` tells classes 0 and 5, one fold, apart; the others need nothing but `good`."""
+    spaces = {
+        "good": _space(1, 0.02, range(1, 5)),
+        "special": np.roll(_space(8, 0.3, range(2)), EACH, axis=0),
+    }
+    spaces["special"][:EACH], spaces["special"][-EACH:] = units(3, 2)[:1], units(3, 2)[1:]
+    learned = learn_weights(spaces, LABELS)
+    assert learned.weights.keys() == spaces.keys()
+    assert learned.mean_ap == pytest.approx(1)
+    alone = _precisions(spaces, {"good": 1.0})
+    fold = [at for at, label in enumerate(LABELS) if label in ("c0", "c5")]
+    assert learned.held_out[fold] == pytest.approx(alone[fold])
+    assert alone[fold].mean() < 0.9
+
+
+def test_items_alone_under_their_label_distract_but_do_not_ask() -> None:
+    labels = [*LABELS[:-1], "alone"]
+    learned = learn_weights({"good": _space(1, 0.3, range(6))}, labels)
+    assert np.isnan(learned.held_out).tolist() == [False] * (len(labels) - 1) + [True]
+    assert learned.weights == {"good": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "said"),
+    [
+        (3, ["a", "a"], "2 labels for {'high': 3} descriptors"),
+        (2, ["a", "a"], "two labels or more"),
+        (4, ["a", "a", "b", "c"], "two labels or more"),
+        (0, [], "two labels or more"),
+    ],
+)
+def test_labels_that_nothing_can_be_learned_from_are_refused(
+    rows: int, labels: list[str], said: str
+) -> None:
+    with pytest.raises(CollectionError) as refused:
+        learn_weights({"high": units(1, rows)}, labels)
+    assert refused.value.code == "labels-invalid"
+    assert said in str(refused.value)
