@@ -4,15 +4,17 @@
     alexnet/conv5/gem(p=4)  alexnet/conv5/spoc(centre=1)
 
 A layer may be a level (`low`, `mid`, `high`; of a network whose row names none, `high` is the
-last layer that still has a grid); a pooling left out is the level's own, `flatten`
-where there is no grid to pool over, `gem` otherwise.
+last layer that still has a grid); a pooling left out is the level's own or else the layer's:
+`flatten` where there is no grid to pool over, `gem` where the network's row names no other.
 """
 
 import difflib
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from models import geometry, zoo
 from models.errors import SpecError
@@ -51,12 +53,14 @@ def parse(text: str) -> DescriptorSpec:
     """Parse and resolve a spec.
 
     Raises SpecError: `spec-invalid`, `spec-unknown-network`, `spec-unknown-layer`,
-    `spec-unknown-pooling`.
+    `spec-unknown-pooling`, `spec-pooling-unfit`.
 
     >>> str(parse("alexnet/high"))
     'alexnet/conv5/gem'
     >>> str(parse("vgg19/conv5_4/gem(p=3)/pca256"))  # p = 3 is the default
     'vgg19/conv5_4/gem/pca256'
+    >>> str(parse("sift/vlad64"))
+    'sift/vlad64/vlad'
     """
     parts = text.strip().split("/")
     if not 2 <= len(parts) <= 4 or not all(parts):
@@ -70,9 +74,8 @@ def parse(text: str) -> DescriptorSpec:
     if len(rest) > 1:
         raise SpecError("spec-invalid", f"{rest[-1]!r} in {text!r} is no post-processing: {_FORM}")
     found = find_layer(row.name, layer)
-    name, parameters = _pooling(
-        rest[0] if rest else pooling or ("flatten" if found.flat else "gem")
-    )
+    name, parameters = _pooling(rest[0] if rest else pooling or found.pooling)
+    _check_fits(found, name, dict(parameters))
     dim = int(whitening["dim"]) if whitening else None
     return DescriptorSpec(row.name, found.name, name, parameters, dim)
 
@@ -130,6 +133,19 @@ def _pooling(text: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     return match["name"], tuple(sorted(differing.items()))
 
 
+def _check_fits(layer: geometry.Layer, pooling: str, parameters: Mapping[str, float]) -> None:
+    row = POOLINGS[pooling]
+    if row.divisor is None:
+        return
+    parts = int(parameters.get(row.divisor, row.parameters[row.divisor]))
+    if layer.channels % parts:
+        raise SpecError(
+            "spec-pooling-unfit",
+            f"{pooling}({row.divisor}={parts}) cannot pool the {layer.channels} channels of "
+            f"{layer.name}, which are no multiple of {parts}: name another pooling",
+        )
+
+
 def fingerprint(
     spec: DescriptorSpec, weights_sha256: str, preprocessing: Preprocessing, whitening: str | None
 ) -> str:
@@ -138,7 +154,7 @@ def fingerprint(
     Two vectors may meet in an index only where their fingerprints are equal. The layer counts by
     its node, so that two names of one activation are one descriptor.
     """
-    facts = {
+    facts: dict[str, Any] = {
         "version": 1,
         "network": spec.network,
         "node": find_layer(spec.network, spec.layer).node,
@@ -147,4 +163,6 @@ def fingerprint(
         "preprocessing": preprocessing.declaration(),
         "whitening": whitening,
     }
+    if recipe := zoo.network(spec.network).recipe:
+        facts["recipe"] = recipe
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
