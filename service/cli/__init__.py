@@ -13,6 +13,7 @@ from service.cli import (
     networks,
     search,
     serve,
+    train,
     weights,
     whiten,
 )
@@ -30,6 +31,7 @@ app.command("search")(search.search)
 app.command("describe")(describe.describe)
 app.command("networks")(networks.networks)
 app.add_typer(weights.app, name="weights")
+app.add_typer(train.app, name="train")
 app.command("whiten")(whiten.whiten)
 app.command("gallery")(gallery.gallery)
 app.command("doctor")(doctor.doctor)
