@@ -115,10 +115,10 @@ def flatten(x: Tensor) -> Tensor:
 def hellinger(x: Tensor) -> Tensor:
     """The square root of the mean over H, W: the inner product of two is Σ √(p_k·q_k). B×C.
 
-    Of shares of a histogram it is the Bhattacharyya coefficient, of which Hellinger's distance is
-    made; it keeps a few large counts from deciding alone (Arandjelović & Zisserman 2012, section 2).
+    Of histograms this is the Bhattacharyya coefficient, of which Hellinger's distance is made: a few
+    large counts do not decide alone (Arandjelović & Zisserman 2012, section 2).
 
-    >>> hellinger(torch.tensor([[[[0.5, 0.0]], [[0.5, 1.0]]]])).square()  # a quarter, three quarters
+    >>> hellinger(torch.tensor([[[[0.5, 0.0]], [[0.5, 1.0]]]])).square()
     tensor([[0.2500, 0.7500]])
     """
     return x.mean(dim=(2, 3)).clamp(min=0).sqrt()
@@ -127,9 +127,9 @@ def hellinger(x: Tensor) -> Tensor:
 def vlad(x: Tensor, words: float = 64) -> Tensor:
     """Vectors of locally aggregated descriptors from residuals by cell. B×C.
 
-    C is `words` times D. Σ over H, W gives each word's residual (Jégou et al. 2010, section 3.1), which
-    is L2-normalised by itself: intra-normalisation (Arandjelović & Zisserman 2013, section 3.1);
-    then each component z becomes sign(z)·√|z| (Jégou et al. 2012, section 3.1).
+    C is `words` times D. Σ over H, W gives each word's residual (Jégou et al. 2010, section 3.1),
+    which is L2-normalised by itself: intra-normalisation (Arandjelović & Zisserman 2013, section
+    3.1); then each component z becomes sign(z)·√|z| (Jégou et al. 2012, section 3.1).
     """
     residuals = F.normalize(x.sum(dim=(2, 3)).unflatten(1, (int(words), -1)), dim=2).flatten(1)
     return residuals.sign() * residuals.abs().sqrt()

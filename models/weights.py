@@ -30,8 +30,8 @@ class Weights:
 
     `name` is `imagenet1k_v1` and its like, `embedded`, `untrained`, `none`, or `<file>` with an
     optional `:caffe` or `:imagenet`: asked for again, it gives the same weights. `sha256` is the
-    file's, 64 hex digits. `path` is None for `untrained`, which is made from a seed, and for `none`.
-    `notice` is what must be said aloud.
+    file's, 64 hex digits. `path` is None for `untrained`, which is made from a seed, and for
+    `none`. `notice` is what must be said aloud.
     """
 
     network: str

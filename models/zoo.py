@@ -189,7 +189,7 @@ def _construct(row: Network) -> nn.Module:
 
 
 def tracing() -> dict[str, Any]:
-    """How torchvision's feature extraction is to trace a network; it writes into what it is given."""
+    """How to trace a network; anew at each call, since torchvision adds its own to it."""
     return {"leaf_modules": handmade.Operation.__subclasses__()}
 
 

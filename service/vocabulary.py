@@ -1,4 +1,4 @@
-"""The vocabulary of `sift`: a projection, words and inverse document frequencies, fitted by FAISS."""
+"""The vocabulary of `sift`, fitted: projection, words by FAISS, inverse document frequencies."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ from models import Descriptors, SpecError, zoo
 
 NETWORK = "sift"
 SEED = 0
-ITERATIONS = 20
-SAMPLE = 65_536
+ITERATIONS = 15
+SAMPLE = 49_152
 """Local descriptors that the projection and the words are fitted on, drawn from all."""
 
 Vocabulary = dict[str, npt.NDArray[np.float16]]

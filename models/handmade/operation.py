@@ -1,4 +1,4 @@
-"""What torch.fx takes as one step: computed outside torch, or in a way that only runs on numbers."""
+"""What torch.fx takes as one step, because it is computed outside torch or by the picture."""
 
 from torch import nn
 

@@ -50,7 +50,9 @@ def pixels_of(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(prepare(image, how))
 
 
-def projected(image: Image.Image, vocabulary: dict[str, Rows]) -> tuple[Rows, npt.NDArray[np.int64]]:
+def projected(
+    image: Image.Image, vocabulary: dict[str, Rows]
+) -> tuple[Rows, npt.NDArray[np.int64]]:
     found, centres = sift.describe(sift.grey(pixels_of(image)))
     return (found - vocabulary["local.mean"]) @ vocabulary["local.projection"], centres
 

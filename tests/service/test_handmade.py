@@ -25,7 +25,9 @@ def detailed(seed: int) -> bytes:
     """Noise at two scales: local descriptors everywhere."""
     rng = np.random.default_rng(seed)
     coarse, fine = (
-        np.asarray(Image.fromarray(rng.integers(0, 256, (n, n, 3)).astype(np.uint8)).resize((200,) * 2))
+        np.asarray(
+            Image.fromarray(rng.integers(0, 256, (n, n, 3)).astype(np.uint8)).resize((200,) * 2)
+        )
         for n in (9, 50)
     )
     buffer = io.BytesIO()
@@ -126,7 +128,9 @@ def test_both_are_listed_among_the_networks(client: TestClient) -> None:
 
 
 @pytest.fixture
-def pool5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def pool5(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POOL5_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("POOL5_WEIGHTS_DIR", str(tmp_path / "weights"))
