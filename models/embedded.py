@@ -23,7 +23,7 @@ class Embedded:
 EMBEDDED: Mapping[str, Embedded] = {
     "sift": Embedded(
         "sift-embedded.safetensors",
-        "0000000000000000000000000000000000000000000000000000000000000000",
+        "a86ff02db9be2f4d633f2b2c40bd27f9147fb554ae2d84e25f5dd3e93c0d72c1",
     ),
 }
 """By network."""

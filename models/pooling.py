@@ -115,7 +115,7 @@ def flatten(x: Tensor) -> Tensor:
 def hellinger(x: Tensor) -> Tensor:
     """The square root of the mean over H, W: the inner product of two is Σ √(p_k·q_k). B×C.
 
-    Of histograms this is the Bhattacharyya coefficient, of which Hellinger's distance is made: a few
+    Of histograms this is the Bhattacharyya coefficient, of which Hellinger's distance is made: few
     large counts do not decide alone (Arandjelović & Zisserman 2012, section 2).
 
     >>> hellinger(torch.tensor([[[[0.5, 0.0]], [[0.5, 1.0]]]])).square()

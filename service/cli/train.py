@@ -28,11 +28,6 @@ MOST_PICTURES = 500
 """Spread over the folder: enough for 1024 words, in 500 MB."""
 
 
-@app.callback()
-def train() -> None:
-    """Make weights of your own."""
-
-
 @app.command("vocabulary")
 @takes_settings("weights_dir", "max_picture_bytes", "max_pixels", "max_frames")
 def train_vocabulary(
