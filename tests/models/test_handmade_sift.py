@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models import Extractor
+from models import Extractor, zoo
 from models.activations import Trunk, truncate
 from models.download import hash_of
 from models.embedded import EMBEDDED
@@ -191,10 +192,6 @@ def test_what_is_no_vocabulary_is_refused(tmp_path: Path, choice: str) -> None:
 def test_a_fingerprint_counts_the_vocabulary_and_the_recipe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from dataclasses import replace
-
-    from models import zoo
-
     how = zoo.native_preprocessing(zoo.network("sift"))
     first = fingerprint(parse("sift/vlad64"), "a" * 64, how, None)
     assert fingerprint(parse("sift/vlad64"), "b" * 64, how, None) != first
@@ -207,3 +204,17 @@ def test_vlad_is_refused_where_the_channels_are_not_its_words() -> None:
     with pytest.raises(SpecError, match="512 channels") as refused:
         parse("colour/rgb8/vlad(words=100)")
     assert refused.value.code == "spec-pooling-unfit"
+
+
+@pytest.mark.slow
+def test_several_views_of_a_place_are_found(shared_images: Path) -> None:
+    files = sorted((shared_images / "scenes").glob("*/*.jpg"))
+    places = np.array([file.parent.name for file in files])
+    described = np.asarray(Extractor("sift/vlad64").describe(files))
+    found = []
+    for query, scores in enumerate(described @ described.T):
+        order = [other for other in np.argsort(-scores, kind="stable") if other != query]
+        ranks = np.flatnonzero(places[order] == places[query]) + 1
+        found.append((np.arange(1, len(ranks) + 1) / ranks).mean())
+    assert len(files) == 25
+    assert np.mean(found) == pytest.approx(0.974, abs=0.005)
