@@ -131,8 +131,9 @@ def vlad(x: Tensor, words: float = 64) -> Tensor:
     which is L2-normalised by itself: intra-normalisation (Arandjelović & Zisserman 2013, section
     3.1); then each component z becomes sign(z)·√|z| (Jégou et al. 2012, section 3.1).
     """
-    residuals = F.normalize(x.sum(dim=(2, 3)).unflatten(1, (int(words), -1)), dim=2).flatten(1)
-    return residuals.sign() * residuals.abs().sqrt()
+    residuals = x.sum(dim=(2, 3)).reshape(len(x), int(words), -1)
+    normalised = F.normalize(residuals, dim=2).flatten(1)
+    return normalised.sign() * normalised.abs().sqrt()
 
 
 @dataclass(frozen=True)

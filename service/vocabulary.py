@@ -79,7 +79,7 @@ def _project(
     descriptors: Descriptors, mean: npt.NDArray[np.float16], projection: npt.NDArray[np.float16]
 ) -> Descriptors:
     projected = (descriptors - mean.astype(np.float32)) @ projection.astype(np.float32)
-    return np.ascontiguousarray(projected)
+    return np.ascontiguousarray(projected, dtype=np.float32)
 
 
 def _means(samples: Descriptors, count: int) -> npt.NDArray[np.float16]:
@@ -105,4 +105,5 @@ def _idf(
     for descriptors in pictures:
         if len(descriptors):
             having[np.unique(nearest.search(descriptors, 1)[1])] += 1
-    return np.log((len(pictures) + 1) / (having + 1)).astype(np.float16)
+    idf: npt.NDArray[np.float16] = np.log((len(pictures) + 1) / (having + 1)).astype(np.float16)
+    return idf

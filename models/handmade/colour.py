@@ -40,8 +40,7 @@ class Shares(Operation):
         counts = x.new_zeros(pictures, down, across, LEVELS**3)
         level = (x[:, :, : down * CELL, : across * CELL] * (LEVELS / 256)).long()
         colour = (level[:, 0] * LEVELS + level[:, 1]) * LEVELS + level[:, 2]
-        cells = colour.unflatten(2, (across, CELL)).unflatten(1, (down, CELL)).transpose(2, 3)
-        cells = cells.flatten(3)
+        cells = colour.reshape(pictures, down, CELL, across, CELL).transpose(2, 3).flatten(3)
         # Counts are whole numbers: their sum is exact in whatever order it is made.
         counts.scatter_add_(3, cells, x.new_ones(()).expand(cells.shape))
         return (counts / CELL**2).movedim(3, 1)

@@ -108,7 +108,7 @@ class Words(Operation):
             for cells_of, found, into in zip(cells, descriptors, x, strict=True):
                 there = cells_of >= 0
                 self.add(found[there], cells_of[there], into)
-        return x.transpose(1, 2).unflatten(2, (height, width))
+        return x.transpose(1, 2).reshape(len(x), self.channels, height, width)
 
     def add(self, found: Tensor, cells: Tensor, into: Tensor) -> None:
         """Add N×64 descriptors to `into`, (H·W)×C, each to the row of its cell."""
@@ -161,13 +161,14 @@ def describe(picture: Grey) -> tuple[Descriptors, Centres]:
     descriptors, centres = [np.empty((0, 128), np.float32)], [np.empty((0, 2), np.int64)]
     for scale in SCALES:
         height, width = (round(length * scale) for length in picture.shape)
-        scaled = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        scaled = np.asarray(resized, dtype=np.uint8)
         at = _centres(height, width)
         at = at[_deviation(scaled)[at[:, 0], at[:, 1]] > MIN_DEVIATION]
         keypoints = [cv2.KeyPoint(float(x), float(y), SIZE, 0.0) for y, x in at]
         if keypoints:
-            found = cv2.SIFT_create().compute(scaled, keypoints)[1]
-            descriptors.append(root(found))
+            found = cv2.SIFT.create().compute(scaled, keypoints)[1]
+            descriptors.append(root(np.asarray(found, dtype=np.float32)))
             centres.append((at / scale).astype(np.int64))
     return np.concatenate(descriptors), np.concatenate(centres)
 
@@ -193,4 +194,5 @@ def _deviation(picture: Grey) -> npt.NDArray[np.float64]:
     window = (2 * REACH, 2 * REACH)
     mean = cv2.boxFilter(picture, cv2.CV_64F, window)
     square = cv2.sqrBoxFilter(picture, cv2.CV_64F, window)
-    return np.sqrt(np.maximum(square - mean * mean, 0))
+    deviation: npt.NDArray[np.float64] = np.sqrt(np.maximum(square - mean * mean, 0))
+    return deviation

@@ -83,7 +83,7 @@ def test_rootsift_is_the_square_root_of_l1_normalised_sift() -> None:
     found, centres = sift.describe(grey)
     at = int(np.flatnonzero((centres == (100, 92)).all(axis=1))[0])
     keypoint = cv2.KeyPoint(92.0, 100.0, sift.SIZE, 0.0)
-    raw = cv2.SIFT_create().compute(grey, [keypoint])[1][0]
+    raw = cv2.SIFT.create().compute(grey, [keypoint])[1][0]
     expected = [math.sqrt(value / sum(raw.tolist())) for value in raw.tolist()]
     np.testing.assert_allclose(found[at], expected, atol=1e-6)
     np.testing.assert_allclose((found**2).sum(axis=1), 1, atol=1e-5)
