@@ -138,7 +138,7 @@ class WeightsFolder:
         """
         row = zoo.network(network)
         name = name or pinned(row)
-        if name in made(row):
+        if name == pinned(row) and name in made(row):  # It came with pool5.
             return self.resolve(network, name)
         if name not in official(row.name):
             raise _unknown(row, name, self.at_hand(network))
