@@ -20,7 +20,7 @@ DESCRIPTORS = tables.descriptors
 def check(item_id: str, descriptors: Mapping[str, Vector], spaces: Mapping[str, Space]) -> None:
     """Refuse an item unless it has one finite unit descriptor for every space, and no other.
 
-    Raises CollectionError: `descriptor-invalid`.
+    Raises CollectionError: `descriptor-invalid`, `descriptor-zero`.
     """
     if descriptors.keys() != spaces.keys():
         raise CollectionError(
@@ -30,7 +30,7 @@ def check(item_id: str, descriptors: Mapping[str, Vector], spaces: Mapping[str, 
         )
     for name, vector in descriptors.items():
         where = f"item {item_id!r}, space {name!r}"
-        norm = float(np.linalg.norm(check_vector(where, vector, spaces[name])))
+        norm = norm_of(where, check_vector(where, vector, spaces[name]))
         if abs(norm - 1) > UNIT_WITHIN:
             raise CollectionError(
                 "descriptor-invalid", f"{where}: its L2 norm is {norm:.6g}, normalise it to 1"
@@ -48,6 +48,19 @@ def check_vector(where: str, vector: Vector, space: Space) -> Vector:
     if not np.isfinite(plain).all():
         raise CollectionError("descriptor-invalid", f"{where}: the descriptor is not finite")
     return plain
+
+
+def norm_of(where: str, vector: Vector) -> float:
+    """The L2 norm. Raises CollectionError (`descriptor-zero`) where there is no direction."""
+    norm = float(np.linalg.norm(vector))
+    if norm == 0:
+        raise CollectionError(
+            "descriptor-zero",
+            f"{where}: the descriptor is zero everywhere, since there is nothing in the picture "
+            "that this space describes (one colour has no local features): use another picture, "
+            "or a collection without this space",
+        )
+    return norm
 
 
 def to_bytes(vector: Vector, space: Space) -> bytes:

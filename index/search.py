@@ -267,8 +267,5 @@ def _weights(
 
 
 def _unit(vector: Vector, name: str) -> Vector:
-    norm = np.linalg.norm(vector)
-    if norm == 0:
-        raise CollectionError("descriptor-invalid", f"query, space {name!r}: it is zero everywhere")
-    unit: Vector = vector / norm
+    unit: Vector = vector / descriptors.norm_of(f"query, space {name!r}", vector)
     return unit

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, fx
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from models import spec, zoo
 from models.preprocess import normalise
@@ -27,10 +26,8 @@ def truncate(network: str, layers: Iterable[str]) -> fx.GraphModule:
     """The network up to the deepest of `layers`, on `meta`; called, it gives {node: activation}."""
     nodes = {name: spec.find_layer(network, name).node for name in layers}
     model = zoo.build(zoo.network(network))
-    # Several names may stand for one node, and torchvision wants each node once.
-    cut = create_feature_extractor(
-        model, {node: node for node in nodes.values()}, suppress_diff_warning=True
-    )
+    # Several names may stand for one node, which is cut out once.
+    cut = zoo.cut(model, dict.fromkeys(nodes.values()))
     _out_of_place(cut)
     return fx.GraphModule(cut, cut.graph).eval()
 

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+from torchvision.models.feature_extraction import get_graph_node_names
 
-from models import zoo
+from models import handmade, zoo
 
-_WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+_WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, handmade.Operation)
 _WINDOWED_FUNCTIONS = (F.max_pool2d, F.avg_pool2d, torch.max_pool2d)
 _GLOBAL = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.MultiheadAttention)
 _GLOBAL_FUNCTIONS = (
@@ -49,6 +49,8 @@ class Layer:
     stride: int | None
     receptive_field: int | None
     level: str | None
+    pooling: str
+    """The one that a spec means where it names none."""
 
     @property
     def flat(self) -> bool:
@@ -67,8 +69,8 @@ def layers(network: str) -> Mapping[str, Layer]:
     """
     row = zoo.network(network)
     model = zoo.build(row)
-    nodes = get_graph_node_names(model, suppress_diff_warning=True)[1]
-    traced = create_feature_extractor(model, {n: n for n in nodes}, suppress_diff_warning=True)
+    nodes = get_graph_node_names(model, zoo.tracing(), suppress_diff_warning=True)[1]
+    traced = zoo.cut(model, nodes)
     size = zoo.native_preprocessing(row).crop
     shapes = _shapes(traced, size, size)
     channel_axes = _channel_axes(traced, shapes, size)
@@ -91,6 +93,7 @@ def layers(network: str) -> Mapping[str, Layer]:
             stride=jump if len(shape) == 4 and height * width > 1 else None,
             receptive_field=None if field == inf else int(field),
             level=levels.get(name),
+            pooling=row.poolings.get(name) or ("gem" if height * width > 1 else "flatten"),
         )
     return found
 

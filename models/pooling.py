@@ -1,5 +1,7 @@
 """How the activation of a layer becomes one vector: MAC, SPoC, GeM, CroW, R-MAC, flatten.
 
+And hellinger and VLAD, which pool the grids of counts and residuals that are made by hand.
+
 Every operator takes X, float32 of shape B×C×H×W (non-negative where it follows a ReLU), and
 gives B×D float32, not yet normalised.
 """
@@ -110,16 +112,42 @@ def flatten(x: Tensor) -> Tensor:
     return x.flatten(1)
 
 
+def hellinger(x: Tensor) -> Tensor:
+    """The square root of the mean over H, W: the inner product of two is Σ √(p_k·q_k). B×C.
+
+    Of histograms this is the Bhattacharyya coefficient, of which Hellinger's distance is made: few
+    large counts do not decide alone (Arandjelović & Zisserman 2012, section 2).
+
+    >>> hellinger(torch.tensor([[[[0.5, 0.0]], [[0.5, 1.0]]]])).square()
+    tensor([[0.2500, 0.7500]])
+    """
+    return x.mean(dim=(2, 3)).clamp(min=0).sqrt()
+
+
+def vlad(x: Tensor, words: float = 64) -> Tensor:
+    """Vectors of locally aggregated descriptors from residuals by cell. B×C.
+
+    C is `words` times D. Σ over H, W gives each word's residual (Jégou et al. 2010, section 3.1),
+    which is L2-normalised by itself: intra-normalisation (Arandjelović & Zisserman 2013, section
+    3.1); then each component z becomes sign(z)·√|z| (Jégou et al. 2012, section 3.1).
+    """
+    residuals = x.sum(dim=(2, 3)).reshape(len(x), int(words), -1)
+    normalised = F.normalize(residuals, dim=2).flatten(1)
+    return normalised.sign() * normalised.abs().sqrt()
+
+
 @dataclass(frozen=True)
 class Pooling:
     """A row of the table: the operator, and the parameters a spec may set.
 
     `parameters` are the defaults, `ranges` the smallest and largest values that make sense.
+    `divisor` names the parameter that must divide the number of channels.
     """
 
     operator: Callable[..., Tensor]
     parameters: Mapping[str, float] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    divisor: str | None = None
 
 
 POOLINGS: Mapping[str, Pooling] = {
@@ -129,6 +157,8 @@ POOLINGS: Mapping[str, Pooling] = {
     "crow": Pooling(crow),
     "rmac": Pooling(rmac, {"levels": 3.0}, {"levels": (1, 8)}),
     "flatten": Pooling(flatten),
+    "hellinger": Pooling(hellinger),
+    "vlad": Pooling(vlad, {"words": 64.0}, {"words": (1, 4096)}, divisor="words"),
 }
 
 

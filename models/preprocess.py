@@ -46,6 +46,9 @@ CAFFE = Preprocessing(
 )
 """The original VGG and ResNet releases: BGR in 0…255, mean subtracted (Simonyan 2015)."""
 
+PIXELS = Preprocessing(256, 224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), scale=255.0)
+"""RGB in 0…255 as it is: for what is made by hand."""
+
 DECLARED: Mapping[str, Preprocessing] = {"imagenet": IMAGENET, "caffe": CAFFE}
 """What a local checkpoint may declare, by name."""
 

@@ -7,15 +7,17 @@ Layers joined by `+` are pooled and L2-normalised each, concatenated with equal 
 normalised again: their inner product is the mean of the layers' cosines.
 
 A layer may be a level (`low`, `mid`, `high`; of a network whose row names none, `high` is the
-last layer that still has a grid); a pooling left out is the level's own, `flatten`
-where there is no grid to pool over, `gem` otherwise.
+last layer that still has a grid); a pooling left out is the level's own or else the layer's:
+`flatten` where there is no grid to pool over, `gem` where the network's row names no other.
 """
 
 import difflib
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from models import geometry, zoo
 from models.errors import SpecError
@@ -62,7 +64,7 @@ def parse(text: str) -> DescriptorSpec:
     """Parse and resolve a spec.
 
     Raises SpecError: `spec-invalid`, `spec-unknown-network`, `spec-unknown-layer`,
-    `spec-unknown-pooling`.
+    `spec-unknown-pooling`, `spec-pooling-unfit`.
 
     >>> str(parse("alexnet/high"))
     'alexnet/conv5/gem'
@@ -70,6 +72,8 @@ def parse(text: str) -> DescriptorSpec:
     ('conv3', 'conv5')
     >>> str(parse("vgg19/conv5_4/gem(p=3)/pca256"))  # p = 3 is the default
     'vgg19/conv5_4/gem/pca256'
+    >>> str(parse("sift/vlad64"))
+    'sift/vlad64/vlad'
     """
     parts = text.strip().split("/")
     if not 2 <= len(parts) <= 4 or not all(parts):
@@ -83,10 +87,12 @@ def parse(text: str) -> DescriptorSpec:
     if len(rest) > 1:
         raise SpecError("spec-invalid", f"{rest[-1]!r} in {text!r} is no post-processing: {_FORM}")
     found = [find_layer(row.name, name) for name in layer.split("+")]
-    flat = all(one.flat for one in found)
-    name, parameters = _pooling(rest[0] if rest else pooling or ("flatten" if flat else "gem"))
     if len({one.node for one in found}) < len(found):
         raise SpecError("spec-invalid", f"{text!r} names one layer twice: name each once")
+    usual = next((one.pooling for one in found if not one.flat), found[0].pooling)
+    name, parameters = _pooling(rest[0] if rest else pooling or usual)
+    for one in found:
+        _check_fits(one, name, dict(parameters))
     dim = int(whitening["dim"]) if whitening else None
     joined = "+".join(one.name for one in found)
     return DescriptorSpec(row.name, joined, name, parameters, dim)
@@ -145,6 +151,19 @@ def _pooling(text: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     return match["name"], tuple(sorted(differing.items()))
 
 
+def _check_fits(layer: geometry.Layer, pooling: str, parameters: Mapping[str, float]) -> None:
+    row = POOLINGS[pooling]
+    if row.divisor is None:
+        return
+    parts = int(parameters.get(row.divisor, row.parameters[row.divisor]))
+    if layer.channels % parts:
+        raise SpecError(
+            "spec-pooling-unfit",
+            f"{pooling}({row.divisor}={parts}) cannot pool the {layer.channels} channels of "
+            f"{layer.name}, which are no multiple of {parts}: name another pooling",
+        )
+
+
 def fingerprint(
     spec: DescriptorSpec, weights_sha256: str, preprocessing: Preprocessing, whitening: str | None
 ) -> str:
@@ -154,7 +173,7 @@ def fingerprint(
     its node, so that two names of one activation are one descriptor.
     """
     nodes = [find_layer(spec.network, name).node for name in spec.layers]
-    facts = {
+    facts: dict[str, Any] = {
         "version": 1,
         "network": spec.network,
         "node": "+".join(nodes),
@@ -163,4 +182,6 @@ def fingerprint(
         "preprocessing": preprocessing.declaration(),
         "whitening": whitening,
     }
+    if recipe := zoo.network(spec.network).recipe:
+        facts["recipe"] = recipe
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,9 @@
 """Where weights live: find them in a folder, fetch them, verify them, load what is asked."""
 
+import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from io import BufferedReader
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import torch
 
 from models import checkpoint, download, sums, untrained, zoo
+from models.embedded import EMBEDDED
 from models.errors import WeightsError
 from models.preprocess import DECLARED, Preprocessing, declared_for
 
@@ -26,9 +28,10 @@ FALLBACKS: Mapping[str, str] = {"alexnet": "untrained"}
 class Weights:
     """One set of parameters for a network.
 
-    `name` is `imagenet1k_v1` and its like, `untrained`, or `<file>` with an optional `:caffe` or
-    `:imagenet`: asked for again, it gives the same weights. `sha256` is the file's, 64 hex digits.
-    `path` is None for `untrained`, which is made from a seed. `notice` is what must be said aloud.
+    `name` is `imagenet1k_v1` and its like, `embedded`, `untrained`, `none`, or `<file>` with an
+    optional `:caffe` or `:imagenet`: asked for again, it gives the same weights. `sha256` is the
+    file's, 64 hex digits. `path` is None for `untrained`, which is made from a seed, and for
+    `none`. `notice` is what must be said aloud.
     """
 
     network: str
@@ -96,10 +99,10 @@ class WeightsFolder:
     def resolve(self, network: str, choice: str = "auto", sha256: str | None = None) -> Weights:
         """The weights of that choice, in the folder and verified.
 
-        `choice` is `auto` (the pinned ImageNet weights, or a fallback that says so in `notice`),
-        a name of torchvision's weights enum in lower case, `untrained`, or a file in the folder,
-        which may declare its preprocessing: `vgg19.safetensors:caffe`. `sha256` is what a
-        collection was made with.
+        `choice` is `auto` (the pinned weights, or a fallback that says so in `notice`), a name of
+        torchvision's weights enum in lower case, one of `made` (`untrained`, `embedded`, `none`),
+        or a file in the folder, which may declare its preprocessing: `vgg19.safetensors:caffe`.
+        `sha256` is what a collection was made with.
 
         Raises SpecError for an unknown network, and WeightsError: `weights-unavailable`,
         `weights-offline`, `weights-missing`, `weights-unknown`, `weights-hash` (the file changed),
@@ -111,8 +114,8 @@ class WeightsFolder:
         row = zoo.network(network)
         if choice == "auto":
             found = self._auto(row)
-        elif choice == "untrained":
-            found = _untrained(row)
+        elif choice in made(row):
+            found = _MADE[choice](row)
         elif choice in official(row.name):
             found = self._official(row, choice)
         else:
@@ -129,12 +132,14 @@ class WeightsFolder:
     def pull(
         self, network: str, name: str | None = None, progress: download.Progress | None = None
     ) -> Weights:
-        """Download torchvision's weights `name` (by default the pinned ones) unless they are here.
+        """Download the weights `name` (by default the pinned ones) unless they are here.
 
         A file that is here but changed is replaced. Raises as `resolve` does.
         """
         row = zoo.network(network)
         name = name or pinned(row)
+        if name == pinned(row) and name in made(row):  # It came with pool5.
+            return self.resolve(network, name)
         if name not in official(row.name):
             raise _unknown(row, name, self.at_hand(network))
         self._download(row, name, progress)
@@ -155,10 +160,12 @@ class WeightsFolder:
         own = [name for name, url in official(network).items() if _file_of(url) in here]
         prefixes = official_hashes()
         local = [file for file in here if file not in prefixes and _named_for(file) == network]
-        return [*own, *local, "untrained"]
+        return [*own, *local, *made(zoo.network(network))]
 
     def _auto(self, row: zoo.Network) -> Weights:
         name = pinned(row)
+        if name in made(row):
+            return self.resolve(row.name, name)
         if not self._path(row, name).is_file():
             try:
                 self._download(row, name)
@@ -192,7 +199,7 @@ class WeightsFolder:
         # printable (NUL, lone surrogates) is no file name at all.
         plain = file.isprintable() and Path(file).name == file
         inside = plain and path.resolve().parent == self.folder.resolve()
-        if not inside or path.suffix not in checkpoint.SUFFIXES or declared not in ("", *DECLARED):
+        if not inside or path.suffix not in _suffixes(row) or declared not in ("", *_declared(row)):
             raise _unknown(row, choice, self.at_hand(row.name))
         how = zoo.native_preprocessing(row)
         if declared:
@@ -274,7 +281,7 @@ def _file_of(url: str) -> str:
 def pinned(row: zoo.Network) -> str:
     """The name of the weights that `auto` means."""
     known = official(row.name)
-    return row.weights if row.weights in known else next(iter(known))
+    return row.weights if row.weights in known else next(iter(known), row.weights)
 
 
 @cache
@@ -289,6 +296,36 @@ def _named_for(file: str) -> str | None:
     return max((name for name in zoo.names() if file.startswith(name)), key=len, default=None)
 
 
+def made(row: zoo.Network) -> list[str]:
+    """The names of the weights of a network that need neither a folder nor an address."""
+    if row.weights == zoo.NONE:
+        return [zoo.NONE]
+    embedded = [zoo.EMBEDDED] if row.name in EMBEDDED else []
+    return embedded if row.module else [*embedded, "untrained"]
+
+
+def _suffixes(row: zoo.Network) -> tuple[str, ...]:
+    """What files of parameters end with, where the network has any."""
+    return () if row.weights == zoo.NONE else checkpoint.SUFFIXES
+
+
+def _declared(row: zoo.Network) -> tuple[str, ...]:
+    """The preprocessings that a file may declare: ours is part of how a module of ours computes."""
+    return () if row.module else tuple(DECLARED)
+
+
+def _embedded(row: zoo.Network) -> Weights:
+    shipped = EMBEDDED[row.name]
+    how = zoo.native_preprocessing(row)
+    return Weights(row.name, zoo.EMBEDDED, shipped.sha256, how, shipped.path)
+
+
+def _none(row: zoo.Network) -> Weights:
+    """No parameters: the hash is that of no bytes."""
+    nothing = hashlib.sha256(b"").hexdigest()
+    return Weights(row.name, zoo.NONE, nothing, zoo.native_preprocessing(row))
+
+
 def _untrained(row: zoo.Network) -> Weights:
     return Weights(
         row.name,
@@ -298,6 +335,13 @@ def _untrained(row: zoo.Network) -> Weights:
         notice=f"{row.name} is untrained: its parameters are random, so neighbours are alike in "
         "colour and texture and hardly in content",
     )
+
+
+_MADE: Mapping[str, Callable[[zoo.Network], Weights]] = {
+    "untrained": _untrained,
+    zoo.EMBEDDED: _embedded,
+    zoo.NONE: _none,
+}
 
 
 def _open(path: Path) -> BufferedReader:
@@ -320,10 +364,13 @@ def _changed(path: Path, digest: str, expected: str) -> WeightsError:
 
 
 def _unknown(row: zoo.Network, choice: str, at_hand: list[str]) -> WeightsError:
-    theirs = ", ".join(official(row.name))
+    there = ["auto", *official(row.name), *made(row)]
+    if suffixes := _suffixes(row):
+        there.append(f"the {' and '.join(suffixes)} files of the weights folder by name")
+    if declared := _declared(row):
+        there[-1] += f", each with :{' or :'.join(declared)} to declare its preprocessing"
     return WeightsError(
         "weights-unknown",
-        f"{row.name} has no weights {choice!r}: there are auto, {theirs}, untrained and the "
-        f"{' and '.join(checkpoint.SUFFIXES)} files of the weights folder by name, each with "
-        f":{' or :'.join(DECLARED)} to declare its preprocessing; at hand: {', '.join(at_hand)}",
+        f"{row.name} has no weights {choice!r}: there are {', '.join(there)}; "
+        f"at hand: {', '.join(at_hand)}",
     )

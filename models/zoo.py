@@ -2,22 +2,30 @@
 
 Layers are named as the literature names them and stand for the activation *after* the
 non-linearity; torchvision's own node names are accepted beside them. Any torchvision
-classification network without a row of its own gets one in which the two coincide.
+classification network without a row of its own gets one in which the two coincide. A row may also
+name a module of ours, which then stands in torchvision's place.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torchvision import models as torchvision_models
+from torchvision.models.feature_extraction import create_feature_extractor
 
+from models import handmade
 from models.errors import SpecError
-from models.preprocess import IMAGENET, Preprocessing
+from models.preprocess import IMAGENET, PIXELS, Preprocessing
 
 LEVELS = ("low", "mid", "high")
+EMBEDDED = "embedded"
+"""The weights that come with pool5 itself."""
+
+NONE = "none"
+"""The weights of a network that has no parameters."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,10 @@ class Network:
     `layers` maps the literature's names to torchvision's nodes, in the order of the forward
     pass. `levels` maps low, mid and high to a `layer/pooling`. `weights` is the pinned member of
     torchvision's weights enum, lower-case. `builder` holds arguments for torchvision's constructor.
+
+    `module` makes what torchvision has not; `recipe` names what its numbers are computed by and
+    changes whenever they do, and `preprocessing` is its own. `poolings` names, by layer, the one
+    that a spec means where it names none.
     """
 
     name: str
@@ -34,6 +46,10 @@ class Network:
     levels: Mapping[str, str] = field(default_factory=dict)
     weights: str = "imagenet1k_v1"
     builder: Mapping[str, Any] = field(default_factory=dict)
+    module: Callable[[], nn.Module] | None = None
+    recipe: str | None = None
+    preprocessing: Preprocessing = IMAGENET
+    poolings: Mapping[str, str] = field(default_factory=dict)
 
 
 def _vgg(*convolutions: int) -> dict[str, str]:
@@ -109,20 +125,41 @@ NETWORKS: Mapping[str, Network] = {
         ),
         Network("googlenet", builder={"init_weights": False, "aux_logits": False}),
         Network("inception_v3", builder={"init_weights": False, "aux_logits": False}),
+        Network(
+            "sift",
+            module=handmade.Sift,
+            layers={"vlad64": "vlad64", "bow1024": "bow1024"},
+            levels={"high": "vlad64/vlad"},
+            poolings={"vlad64": "vlad", "bow1024": "hellinger"},
+            weights=EMBEDDED,
+            preprocessing=replace(PIXELS, resize=320, crop=320),
+            recipe="RootSIFT 1",
+        ),
+        Network(
+            "colour",
+            module=handmade.Colour,
+            layers={"rgb8": "rgb8"},
+            levels={"low": "rgb8/hellinger"},
+            poolings={"rgb8": "hellinger"},
+            weights=NONE,
+            preprocessing=PIXELS,
+            recipe="histogram 1",
+        ),
     )
 }
 
 
 @cache
 def names() -> tuple[str, ...]:
-    """Every network there is: torchvision's classification networks, sorted."""
-    return tuple(torchvision_models.list_models(module=torchvision_models))
+    """Every network there is, sorted: torchvision's classification networks and our own."""
+    own = (row.name for row in NETWORKS.values() if row.module)
+    return tuple(sorted({*torchvision_models.list_models(module=torchvision_models), *own}))
 
 
 def network(name: str) -> Network:
     """The row of a network.
 
-    Raises SpecError (`spec-unknown-network`) where torchvision has no such classification network.
+    Raises SpecError (`spec-unknown-network`) where there is none of that name.
     """
     if name not in names():
         known = ", ".join(NETWORKS)
@@ -145,22 +182,39 @@ def build(row: Network) -> nn.Module:
 
 
 def _construct(row: Network) -> nn.Module:
+    if row.module:
+        return row.module()
     built: nn.Module = torchvision_models.get_model(row.name, weights=None, **row.builder)
     return built
 
 
+def tracing() -> dict[str, Any]:
+    """How to trace a network; anew at each call, since torchvision adds its own to it."""
+    return {"leaf_modules": handmade.Operation.__subclasses__()}
+
+
+def cut(model: nn.Module, nodes: Iterable[str]) -> fx.GraphModule:
+    """The network up to the deepest of `nodes`; called, it gives {node: activation}."""
+    extractor: fx.GraphModule = create_feature_extractor(
+        model, {node: node for node in nodes}, tracer_kwargs=tracing(), suppress_diff_warning=True
+    )
+    return extractor
+
+
 def enum_weights(row: Network) -> Mapping[str, Any]:
     """torchvision's weights for a network by lower-case name, such as `imagenet1k_v1`."""
+    if row.module:
+        return {}
     members = torchvision_models.get_model_weights(row.name).__members__
     return {name.lower(): member for name, member in members.items()}
 
 
 def native_preprocessing(row: Network, weights: str | None = None) -> Preprocessing:
-    """What torchvision declares for `weights` (by default the pinned ones) of this network."""
+    """What is declared for `weights` (by default the pinned ones) of this network."""
     members = enum_weights(row)
     member = members.get(weights or row.weights) or next(iter(members.values()), None)
     if member is None:
-        return IMAGENET
+        return row.preprocessing
     preset = member.transforms()
     return Preprocessing(
         resize=preset.resize_size[0],

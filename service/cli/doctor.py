@@ -18,7 +18,16 @@ from service.cli.options import ENGINE, Json, console, print_json, takes_setting
 from service.engine import Engine, notices, weights_folder
 from service.settings import Settings
 
-PACKAGES = ("pool5", "torch", "torchvision", "faiss-cpu", "pillow", "pi-heif", "fastapi")
+PACKAGES = (
+    "pool5",
+    "torch",
+    "torchvision",
+    "faiss-cpu",
+    "opencv-python-headless",
+    "pillow",
+    "pi-heif",
+    "fastapi",
+)
 FORMATS = ("jpg", "webp", "avif", "jpg_2000", "libtiff")
 SPARE_BYTES = 1024**3
 

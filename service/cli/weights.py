@@ -34,7 +34,7 @@ def pull(
             {"network": network, "name": pulled.name, "sha256": pulled.sha256, "path": pulled.path}
         )
     else:
-        status.print(f"{pulled.path} (SHA-256 {pulled.sha256})", markup=False)
+        status.print(f"{pulled.path or pulled.name} (SHA-256 {pulled.sha256})", markup=False)
 
 
 @app.command()

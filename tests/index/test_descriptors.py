@@ -45,7 +45,6 @@ def _with(place: int, value: float) -> Vector:
         lambda: {"high": _with(3, np.nan)},
         lambda: {"high": _with(3, np.inf)},
         lambda: {"high": 2 * unit(1)},
-        lambda: {"high": 0 * unit(1)},
     ],
 )
 def test_what_is_not_one_finite_unit_vector_per_space_is_refused(
@@ -54,6 +53,12 @@ def test_what_is_not_one_finite_unit_vector_per_space_is_refused(
     with pytest.raises(CollectionError) as refused:
         check("item 7", spoil(), SPACES)
     assert refused.value.code == "descriptor-invalid"
+
+
+def test_a_descriptor_without_a_direction_has_a_code_of_its_own() -> None:
+    with pytest.raises(CollectionError, match="space 'high': the descriptor is zero") as refused:
+        check("item 7", {"high": 0 * unit(1)}, SPACES)
+    assert refused.value.code == "descriptor-zero"
     assert "item 7" in str(refused.value)
 
 

@@ -158,7 +158,7 @@ def test_of_several_vectors_the_space_that_is_named_is_searched(filled: Collecti
         ({"query": unit(1), "space": "low"}, "descriptor-invalid"),
         ({"query": np.full(16, np.nan), "space": "high"}, "descriptor-invalid"),
         ({"query": np.full(16, np.inf), "space": "high"}, "descriptor-invalid"),
-        ({"query": np.zeros(16), "space": "high"}, "descriptor-invalid"),
+        ({"query": np.zeros(16), "space": "high"}, "descriptor-zero"),
         ({"query": unit(1), "space": "high", "filter": {"a": {}}}, "filter-invalid"),
         ({"query": unit(1), "space": "high", "expansion": {"n": 0}}, "expansion-invalid"),
     ],

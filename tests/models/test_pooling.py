@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from models.pooling import POOLINGS, crow, flatten, gem, mac, pool, rmac, rmac_regions, spoc
+from models.pooling import (
+    POOLINGS,
+    crow,
+    flatten,
+    gem,
+    hellinger,
+    mac,
+    pool,
+    rmac,
+    rmac_regions,
+    spoc,
+    vlad,
+)
 
 Grid = npt.NDArray[np.float32]  # C×H×W
 
@@ -125,19 +137,53 @@ def test_rmac_regions_lie_inside_and_reach_every_border(
     assert max(le + s for _, le, s in regions) == width
 
 
+def loop_vlad(x: Grid, words: int) -> list[float]:
+    """Sum over positions; L2 for each word's block; √|z| with the sign of z."""
+    sums = [math.fsum(float(v) for row in channel for v in row) for channel in x]
+    size = len(sums) // words
+    pooled = []
+    for word in range(words):
+        block = sums[word * size : (word + 1) * size]
+        length = math.sqrt(math.fsum(v * v for v in block)) or 1.0
+        pooled += [math.copysign(math.sqrt(abs(v) / length), v) for v in block]
+    return pooled
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    hnp.arrays(
+        np.float32,
+        st.tuples(st.just(6), st.integers(1, 4), st.integers(1, 4)),
+        elements=st.integers(-8, 8).map(float),
+    ),
+    st.sampled_from([1, 2, 3, 6]),
+)
+def test_vlad_is_its_formula(x: Grid, words: int) -> None:
+    computed = vlad(torch.from_numpy(x)[None], words=words)[0]
+    assert computed.tolist() == pytest.approx(loop_vlad(x, words), abs=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(grids)
+def test_hellinger_is_the_square_root_of_the_mean(x: Grid) -> None:
+    computed = hellinger(torch.from_numpy(x)[None])[0]
+    expected = [math.sqrt(mean) for mean in loop_spoc(x, centre=False)]
+    assert computed.tolist() == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.parametrize("name", POOLINGS)
 def test_a_pooled_descriptor_has_unit_length(name: str) -> None:
-    pooled = pool(torch.rand(3, 4, 6, 5), name)
+    pooled = pool(torch.rand(3, 64, 6, 5), name)
     assert torch.allclose(pooled.norm(dim=1), torch.ones(3), atol=1e-5)
     assert pooled.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", POOLINGS)
 def test_dead_activations_give_no_nan(name: str) -> None:
-    assert torch.isfinite(pool(torch.zeros(2, 3, 4, 4), name)).all()
+    assert torch.isfinite(pool(torch.zeros(2, 64, 4, 4), name)).all()
 
 
 @pytest.mark.parametrize("name", POOLINGS)
 def test_a_picture_is_pooled_alike_alone_and_in_a_batch(name: str) -> None:
-    x = torch.rand(4, 3, 5, 5)
+    x = torch.rand(4, 64, 5, 5)
     assert torch.allclose(pool(x, name)[2:3], pool(x[2:3], name), atol=1e-6)

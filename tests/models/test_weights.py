@@ -364,8 +364,10 @@ def test_without_arguments_the_environment_is_asked(
 
 
 def test_every_network_pins_weights_that_torchvision_names_by_their_hash() -> None:
-    for name in zoo.names():
-        row = zoo.network(name)
+    for row in map(zoo.network, zoo.names()):
+        name = row.name
+        if row.module:
+            continue  # ours: torchvision has no weights for it
         url = weights_module.official(name)[weights_module.pinned(row)]
         digits = weights_module.official_hashes()[url.rpartition("/")[2]]
         assert len(digits) >= 8, url

@@ -1,4 +1,4 @@
-"""`pool5 train …`: weights of one's own."""
+"""`pool5 train embedded`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,10 +20,7 @@ from service.engine import weights_folder
 from service.indexing.folder import FolderSource
 from service.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Train weights of your own.")
 
-
-@app.command("embedded")
 @takes_settings("device", "weights_dir", "offline", "max_picture_bytes")
 def train_embedded(
     settings: Settings,
