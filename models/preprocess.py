@@ -79,7 +79,7 @@ def crop_box(width: int, height: int, how: Preprocessing) -> tuple[float, float,
     """What of a picture the network sees: left, top, right, bottom in pixels of the picture.
 
     >>> [round(end, 1) for end in crop_box(640, 480, IMAGENET)]
-    [110.1, 30.0, 529.8, 450.0]
+    [108.9, 30.0, 529.3, 450.0]
     """
     # torchvision truncates the longer side rather than rounding it.
     if width <= height:

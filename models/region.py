@@ -39,7 +39,7 @@ def covered(width: int, height: int, how: Preprocessing, region: Region = WHOLE)
 
     >>> from models.preprocess import IMAGENET
     >>> [round(end, 3) for end in covered(640, 480, IMAGENET)]
-    [0.172, 0.062, 0.828, 0.938]
+    [0.17, 0.062, 0.827, 0.938]
     """
     x0, y0, x1, y1 = region
     wide, high = max(round((x1 - x0) * width), 1), max(round((y1 - y0) * height), 1)
