@@ -7,6 +7,7 @@ from index.item import Item, Neighbour, NewItem, Outcome, check_id
 from index.jobs import FileOutcome, Job, Jobs
 from index.pictures import PictureStore
 from index.ranking.expansion import Expansion
+from index.ranking.spatial import Verification
 from index.space import Space
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "Outcome",
     "PictureStore",
     "Space",
+    "Verification",
     "check_id",
 ]

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -39,6 +40,15 @@ class _Waiting:
     def together(self) -> tuple[object, ...]:
         """What must be equal in one forward pass."""
         return id(self.extractor), self.grids, self.prepared.shapes
+
+
+def awaited(waiting: Future[Vectors], seconds: float) -> Vectors:
+    """What a picture's forward pass gave. Raises Problem (`request-timeout`), and what it raised."""
+    try:
+        return waiting.result(seconds)
+    except FutureTimeoutError as error:
+        waiting.cancel()
+        raise Problem("request-timeout", f"no descriptor within {seconds:g} s") from error
 
 
 class Batcher:

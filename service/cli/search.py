@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from index import Verification
 from service import logs, query
 from service.cli.options import (
     ENGINE,
@@ -33,11 +34,14 @@ def search(
     space: SpaceName = None,
     region: Annotated[str | None, typer.Option(help="x0,y0,x1,y1 as shares of the sides")] = None,
     filter: Annotated[str | None, typer.Option(help="on metadata, as JSON")] = None,  # noqa: A002
+    verify: Annotated[
+        int | None, typer.Option(help="verify so many of the first by where their parts stand")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find the neighbours of a picture."""
     logs.configure(settings.log_format, level=30)
-    options = _options(k=k, space=space, region=region, filter=filter)
+    options = _options(k=k, space=space, region=region, filter=filter, verify=verify)
     content = picture.read_bytes()
     with opened(settings) as engine:
         asked = query.Query(
@@ -46,19 +50,23 @@ def search(
             space=options.space,
             region=options.region,
             filter=options.filter,
+            verify=Verification(**options.verify.model_dump()) if options.verify else None,
         )
         answer = query.search(engine, engine.catalog.collection(collection), asked)
     if json:
         neighbours = [
             {"id": n.id, "score": n.score, "name": n.name, "metadata": n.metadata}
+            | ({} if n.inliers is None else {"inliers": n.inliers})
             for n in answer.neighbours
         ]
         print_json({"neighbours": neighbours, "space": answer.space, "took_ms": answer.took_ms})
         return
-    table = Table("score", "name", "id", box=None)
+    verified = ["inliers"] if verify else []
+    table = Table("score", *verified, "name", "id", box=None)
     for neighbour in answer.neighbours:
         name = neighbour.metadata.get("path", neighbour.name)
-        table.add_row(f"{neighbour.score:.4f}", str(name), neighbour.id)
+        inliers = ["" if neighbour.inliers is None else str(neighbour.inliers)] if verify else []
+        table.add_row(f"{neighbour.score:.4f}", *inliers, str(name), neighbour.id)
     console.print(table)
 
 
@@ -66,6 +74,8 @@ def _options(**given: Any) -> SearchOptions:
     values = {name: value for name, value in given.items() if value is not None}
     if "region" in values:
         values["region"] = values["region"].split(",")
+    if "verify" in values:
+        values["verify"] = {"n": values["verify"]}
     if "filter" in values:
         try:
             values["filter"] = json_module.loads(values["filter"])

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
+from index import Verification
 from service import forms
 from service.problems import Problem
 from service.query import Example, Query, search
@@ -34,6 +35,7 @@ _FIELDS: Mapping[str, Any] = {
         "examples": ['{"colour": "red"}'],
     },
     "expansion": {"type": "string", "description": "JSON", "examples": ['{"n": 10, "alpha": 3}']},
+    "verify": {"type": "string", "description": "JSON", "examples": ['{"n": 25}']},
     "negatives": {
         "type": "string",
         "description": "JSON: ids or URLs to be unlike",
@@ -71,6 +73,7 @@ async def search_collection(
                 metadata=n.metadata,
                 width=n.width,
                 height=n.height,
+                inliers=n.inliers,
             )
             for n in answer.neighbours
         ],
@@ -91,6 +94,7 @@ def _query(body: SearchBody, pictures: Sequence[bytes]) -> Query:
         region=body.region,
         filter=body.filter,
         expansion=body.expansion.model_dump() if body.expansion else None,
+        verify=Verification(**body.verify.model_dump()) if body.verify else None,
     )
 
 
