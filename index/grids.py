@@ -70,4 +70,6 @@ def _grid(name: str, tensors: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDAr
 
 
 def _damaged(why: str) -> CollectionError:
-    return CollectionError("grids-damaged", f"a kept grid cannot be read ({why}): add the item again")
+    return CollectionError(
+        "grids-damaged", f"a kept grid cannot be read ({why}): add the item again"
+    )

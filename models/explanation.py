@@ -21,7 +21,7 @@ Heatmap = npt.NDArray[np.float32]
 class Side:
     """One picture's part in a score: Σ `heatmap` + `offset` = score.
 
-    `offset` is the share of the whitening's mean, which belongs to no position; 0 without whitening.
+    `offset` is the share of the whitening's mean, which belongs to no position; 0 without one.
     """
 
     heatmap: Heatmap
@@ -48,9 +48,9 @@ def explain(query: Grid, neighbour: Grid, space: DescriptorSpace) -> Explanation
     """Take the cosine of two grids, C×H×W float32 of any H and W, apart.
 
     With f the pooled vector and d the other picture's descriptor, the score is ⟨f, d⟩/‖f‖, linear
-    in f. `models.attribution` takes f apart, so the heatmap is Σ_k A_k·d_k/‖f‖. Whitening is affine:
-    (f/‖f‖ - m)·P/n with n the norm of the numerator, so d is taken back through P and m leaves an
-    offset. The descriptor of the other side, and with it all norms, is held fixed.
+    in f. `models.attribution` takes f apart, so the heatmap is Σ_k A_k·d_k/‖f‖. Whitening is
+    affine, (f/‖f‖ - m)·P/n with n the norm of the numerator: d is taken back through P, and m
+    leaves an offset. The descriptor of the other side, and with it all norms, is held fixed.
     """
     q, n = describe_grid(query, space), describe_grid(neighbour, space)
     return Explanation(

@@ -142,9 +142,7 @@ class Extractor:
         for space in self.spaces.values():
             network = space.spec.network
             if network not in trunks:
-                layers = dict.fromkeys(
-                    spec.layer for spec in specs if spec.network == network
-                )
+                layers = dict.fromkeys(spec.layer for spec in specs if spec.network == network)
                 trunks[network] = Trunk(space.weights, layers, self.device)
         return trunks
 
@@ -173,8 +171,8 @@ class Extractor:
     ) -> dict[str, npt.NDArray[np.float32]]:
         """Descriptors of n prepared pictures: {space: n×dim float32, L2-normalised}.
 
-        The activations of the layers in `grids` come with them, under their names: {"network/layer":
-        n×C×H×W float32}. No space has such a name.
+        The activations of the layers in `grids` come with them, under their names:
+        {"network/layer": n×C×H×W float32}. No space has such a name.
 
         >>> extractor = Extractor("alexnet/conv5/gem", weights="untrained")
         >>> prepared = extractor.prepare(Image.new("RGB", (64, 64), "teal"))

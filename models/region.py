@@ -106,7 +106,9 @@ def match(query: Grid, neighbour: Grid, space: DescriptorSpace) -> tuple[Cells, 
     """
     spec = space.spec
     height, width = neighbour.shape[1:]
-    regions = [Cells(t, le, t + s, le + s) for t, le, s in rmac_regions(height, width, MATCH_LEVELS)]
+    regions = [
+        Cells(t, le, t + s, le + s) for t, le, s in rmac_regions(height, width, MATCH_LEVELS)
+    ]
     regions.insert(0, Cells(0, 0, height, width))
 
     def pooled(grid: Grid) -> Descriptors:

@@ -43,7 +43,7 @@ class _Waiting:
 
 
 def awaited(waiting: Future[Vectors], seconds: float) -> Vectors:
-    """What a picture's forward pass gave. Raises Problem (`request-timeout`), and what it raised."""
+    """What a picture's pass gave. Raises Problem (`request-timeout`), and what the pass raised."""
     try:
         return waiting.result(seconds)
     except FutureTimeoutError as error:
@@ -131,9 +131,7 @@ class Batcher:
                 return []
             queue = self._lanes["query"] or self._lanes["bulk"]
             batch = [queue.popleft()]
-            while (
-                queue and len(batch) < self.batch_size and queue[0].together == batch[0].together
-            ):
+            while queue and len(batch) < self.batch_size and queue[0].together == batch[0].together:
                 batch.append(queue.popleft())
             self._changed.notify_all()
             return batch

@@ -265,7 +265,9 @@ def _grids(names: Sequence[str], spaces: Mapping[str, DescriptorSpace]) -> list[
                 "spec-invalid", f"{name!r} is no space and no layer of {sorted(networks)}"
             )
         if find_layer(spec.network, spec.layer).stride is None:
-            raise SpecError("spec-no-grid", f"{spec.grid} has no grid to keep: choose a layer below")
+            raise SpecError(
+                "spec-no-grid", f"{spec.grid} has no grid to keep: choose a layer below"
+            )
         found.append(spec.grid)
     return list(dict.fromkeys(found))
 

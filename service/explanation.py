@@ -1,4 +1,4 @@
-"""Why an item is a neighbour of a query: heatmaps, shares of the spaces, the region that matches."""
+"""Why an item is a neighbour of a query: heatmaps, shares of the spaces, where it matches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from service.engine import Engine, kept_grids
 from service.problems import Problem
 
 SIDE = {"original": 640, "thumbnail": 320}
-"""The longer side of what is recomputed, by what is kept: more pixels than there are say no more."""
+"""The longer side of what is recomputed, in pixels, by what is kept of pictures."""
 
 HANDFUL = 16
 """Pictures whose grids are in memory at once."""
@@ -87,9 +87,7 @@ def _item(collection: Collection, neighbour: Neighbour) -> Item | None:
 def _inliers(query: LocalDescriptors | None, other: LocalDescriptors | None) -> int:
     if query is None or other is None:
         return 0
-    found = spatial.verify(
-        (query.vectors, query.positions), (other.vectors, other.positions)
-    )
+    found = spatial.verify((query.vectors, query.positions), (other.vectors, other.positions))
     return found.inliers
 
 
@@ -114,9 +112,7 @@ class _Looking:
         """At the scale of the kept grids."""
         layers = [self.layer]
         if isinstance(picture, Item):
-            seen = grids.of_item(
-                self.engine, self.collection, picture, layers, region, self.clock
-            )
+            seen = grids.of_item(self.engine, self.collection, picture, layers, region, self.clock)
         else:
             extractor = self.engine.extractor(self.collection)
             seen = grids.passed(self.engine, extractor, picture, layers, region, self.clock)

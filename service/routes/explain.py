@@ -58,9 +58,7 @@ async def explain_neighbour(
     return _body(await run_in_threadpool(_why, engine, collection, body, picture))
 
 
-def _why(
-    engine: Engine, collection: Collection, body: ExplainBody, picture: bytes | None
-) -> Why:
+def _why(engine: Engine, collection: Collection, body: ExplainBody, picture: bytes | None) -> Why:
     given = [one for one in (picture, body.item, body.url) if one is not None]
     if len(given) != 1:
         raise Problem("query-empty", "name one picture as the query: a file, an item or a URL")

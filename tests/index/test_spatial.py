@@ -10,7 +10,9 @@ from index.ranking.spatial import Verification, mutual_matches, reranked, verify
 from tests.index.making import units
 
 
-def mapped(points: np.ndarray, angle: float, scale: float, shift: tuple[float, float]) -> np.ndarray:
+def mapped(
+    points: np.ndarray, angle: float, scale: float, shift: tuple[float, float]
+) -> np.ndarray:
     """Turned, scaled and moved, in plain arithmetic."""
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
     x, y = points[:, 0].astype(float), points[:, 1].astype(float)
@@ -99,7 +101,9 @@ def test_the_verified_come_first_and_the_others_keep_their_order(
     assert sorted(order) == list(range(len(found)))
     verified = [at for at in order if inliers[at] >= 20]
     assert order[: len(verified)] == verified
-    assert [inliers[at] for at in verified] == sorted((inliers[at] for at in verified), reverse=True)
+    assert [inliers[at] for at in verified] == sorted(
+        (inliers[at] for at in verified), reverse=True
+    )
     rest = [scores[at] for at in order[len(verified) :]]
     assert rest == sorted(rest, reverse=True)
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from models.attribution import ATTRIBUTIONS, crow, gem, mac, rmac, spoc
-from models.extractor import DescriptorSpace, Grid
 from models.explanation import describe_grid, explain, shares
+from models.extractor import DescriptorSpace, Grid
 from models.pooling import POOLINGS, crow_weights, pool, rmac_regions
 from models.spec import parse
 from models.weights import WeightsFolder
@@ -67,7 +67,9 @@ def test_crow_is_a_sum_over_positions_with_its_own_weights() -> None:
     position, channel = (w.numpy()[0] for w in crow_weights(torch.from_numpy(x)[None]))
     parts = crow(torch.from_numpy(x)).numpy()
     for k, i, j in np.ndindex(*x.shape):
-        assert parts[k, i, j] == pytest.approx(x[k, i, j] * position[0, i, j] * channel[k], abs=1e-6)
+        assert parts[k, i, j] == pytest.approx(
+            x[k, i, j] * position[0, i, j] * channel[k], abs=1e-6
+        )
 
 
 def test_rmac_gives_each_region_s_maximum_its_share() -> None:

@@ -24,7 +24,7 @@ def test_each_is_a_position_of_the_grid_normalised() -> None:
 
 def test_the_most_salient_come_first_and_the_others_are_left_out() -> None:
     x = grid(5, 8, 8)
-    norms = sorted((float(np.linalg.norm(x[:, i, j])) for i in range(1, 7) for j in range(1, 7)))
+    norms = sorted(float(np.linalg.norm(x[:, i, j])) for i in range(1, 7) for j in range(1, 7))
     found = local_descriptors(x, 100, 100, most=10)
     cells = np.floor(found.positions * 8).astype(int)
     there = [float(np.linalg.norm(x[:, row, column])) for column, row in cells]
