@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
+from PIL import Image
+
 from index import Collection, CollectionError, Item, Neighbour, Verification
 from index.ranking import spatial
-from models import Region, decode, scaled_side
+from models import PictureError, Region, decode, scaled_side
 from models.extractor import crop
 from models.local import LocalDescriptors, local_descriptors
 from models.spec import find_layer
@@ -16,7 +18,7 @@ from service.clock import Clock
 from service.engine import Engine, kept_grids
 from service.problems import Problem
 
-SIDE = {"original": 640, "thumbnail": 320}
+SIDE = {"original": 768, "thumbnail": 320}
 """The longer side of what is recomputed, in pixels, by what is kept of pictures."""
 
 HANDFUL = 16
@@ -127,18 +129,24 @@ class _Looking:
         side = SIDE.get(self.collection.settings["keep"], SIDE["original"])
         waiting: list[tuple[tuple[int, int], Future[Vectors]] | None] = []
         for content in contents:
-            if content is None:
+            image = content and self._decoded(content, side, region)
+            if not image:
                 waiting.append(None)
                 continue
-            with self.clock.measure("decode"), self.engine.query_decoders:
-                shortest = scaled_side(side, region)
-                image = decode(content, self.engine.limits, shortest).image
-                image = crop(image, region) if region else image
-                prepared = extractor.prepare_whole(image, side)
+            prepared = extractor.prepare_whole(image, side)
             future = self.engine.batcher.submit(extractor, prepared, "query", [self.layer])
             waiting.append((image.size, future))
         with self.clock.measure("forward"):
             return [one and self._local(*one) for one in waiting]
+
+    def _decoded(self, content: bytes, side: int, region: Region | None) -> Image.Image | None:
+        """None: what was kept can no longer be read, and nothing can be said of it."""
+        with self.clock.measure("decode"), self.engine.query_decoders:
+            try:
+                image = decode(content, self.engine.limits, scaled_side(side, region)).image
+            except PictureError:
+                return None
+            return crop(image, region) if region else image
 
     def _local(self, size: tuple[int, int], future: Future[Vectors]) -> LocalDescriptors:
         grid = awaited(future, self.engine.settings.request_timeout_s)[self.layer]

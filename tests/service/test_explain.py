@@ -1,13 +1,12 @@
 """Explanations over HTTP: what they sum to, where the query was found, what is refused."""
 
-import io
 import json
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.pictures import encoded, picture
+from tests.pictures import encoded
 from tests.service.conftest import Upload
 
 EXPLAIN = "/v1/collections/default/explain"
@@ -19,15 +18,6 @@ def explained(client: TestClient, collection: str = "default", **body: object) -
     answer = client.post(f"/v1/collections/{collection}/explain", json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
-
-
-def collage(seed: int, background: int) -> bytes:
-    """A picture in the lower right quarter of another."""
-    large = picture(background, (320, 240))
-    large.paste(picture(seed, (160, 120)), (160, 120))
-    buffer = io.BytesIO()
-    large.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def test_every_heatmap_sums_to_its_score_and_the_spaces_to_the_whole(
@@ -82,19 +72,6 @@ def test_a_region_of_the_query_is_all_that_its_heatmap_covers(
     assert 0.5 <= x0 < x1 <= 1.0
     assert 0.25 <= y0 < y1 <= 0.75
     assert one["neighbour"]["box"][0] < 0.2
-
-
-def test_where_is_where_the_query_stands_in_the_neighbour(client: TestClient) -> None:
-    files = [("files", ("collage.png", collage(4, 20), "image/png"))]
-    (outcome,) = client.post("/v1/collections/default/items", files=files).json()["items"]
-    answer = client.post(
-        EXPLAIN,
-        files={"file": ("q.png", encoded(4), "image/png")},
-        data={"neighbour": outcome["id"], "space": "mid"},
-    )
-    x0, y0, x1, y1 = answer.json()["where"]
-    assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((0.7, 0.7), abs=0.15)
-    assert (x1 - x0) * (y1 - y0) < 0.4
 
 
 def test_a_layer_without_a_grid_has_one_position_and_no_where(
