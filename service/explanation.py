@@ -1,6 +1,6 @@
 """Why an item is a neighbour of a query: heatmaps, shares of the spaces, where it matches."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from index import Collection, Item
@@ -55,6 +55,8 @@ def why(
     layer = {name: described[name].spec.grid for name in weights}
     layers = list(dict.fromkeys(layer.values()))
     clock = Clock()
+    if region and isinstance(query, Item) and _flattened(described, weights):
+        query = grids.picture_of(collection, query)  # Fewer cells would be fewer dimensions.
     asked = _seen(engine, collection, query, layers, region, clock)
     found = _seen(engine, collection, neighbour, layers, None, clock)
     explained = {
@@ -92,6 +94,10 @@ def _seen(
         return grids.of_item(engine, collection, picture, layers, region, clock)
     extractor = engine.extractor(collection)
     return grids.passed(engine, extractor, picture, layers, region, clock)
+
+
+def _flattened(described: Mapping[str, DescriptorSpace], names: Iterable[str]) -> bool:
+    return any(described[name].spec.pooling == "flatten" for name in names)
 
 
 def _has_grid(spec: DescriptorSpec) -> bool:

@@ -115,6 +115,8 @@ def pooled(
 ) -> Vectors | None:
     """Descriptors of a region of an item from its kept grids; None where they do not reach."""
     described = engine.extractor(collection).spaces
+    if any(described[name].spec.pooling == "flatten" for name in spaces):
+        return None  # Fewer cells are fewer dimensions.
     layers = {described[name].spec.grid for name in spaces}
     whole = kept(engine, collection, item, layers)
     there = whole.cut(region) if whole else None
@@ -123,5 +125,4 @@ def pooled(
     return {
         name: describe_grid(there.grids[described[name].spec.grid], described[name])
         for name in spaces
-        if described[name].spec.pooling != "flatten"
     }

@@ -107,8 +107,9 @@ class _Looking:
     ) -> list[LocalDescriptors | None]:
         """In their order, None for None; those whose grid is not kept share forward passes."""
         if self.layer in kept_grids(self.collection):
-            return [picture and self._in_grid(picture, region) for picture in pictures]
-        return self._anew([picture and self._content(picture) for picture in pictures], region)
+            return [self._in_grid(picture, region) if picture else None for picture in pictures]
+        contents = [self._content(picture) if picture else None for picture in pictures]
+        return self._anew(contents, region)
 
     def _in_grid(self, picture: Subject, region: Region | None) -> LocalDescriptors:
         """At the scale of the kept grids."""
@@ -129,15 +130,15 @@ class _Looking:
         side = SIDE.get(self.collection.settings["keep"], SIDE["original"])
         waiting: list[tuple[tuple[int, int], Future[Vectors]] | None] = []
         for content in contents:
-            image = content and self._decoded(content, side, region)
-            if not image:
+            image = self._decoded(content, side, region) if content else None
+            if image is None:
                 waiting.append(None)
                 continue
             prepared = extractor.prepare_whole(image, side)
             future = self.engine.batcher.submit(extractor, prepared, "query", [self.layer])
             waiting.append((image.size, future))
         with self.clock.measure("forward"):
-            return [one and self._local(*one) for one in waiting]
+            return [self._local(*one) if one else None for one in waiting]
 
     def _decoded(self, content: bytes, side: int, region: Region | None) -> Image.Image | None:
         """None: what was kept can no longer be read, and nothing can be said of it."""

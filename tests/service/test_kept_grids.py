@@ -91,6 +91,22 @@ def test_a_part_of_a_picture_is_found_where_it_stands_in_it(
     assert found["where"][0] == pytest.approx(0.52, abs=0.02)
 
 
+def test_a_box_on_an_item_of_a_flattened_layer_is_looked_at_anew(
+    client: TestClient, upload: Upload
+) -> None:
+    spaces = {"flat": "alexnet/pool5/flatten", "high": "alexnet/pool5/gem"}
+    body = {"name": "flat", "spaces": spaces, "keep_grids": ["flat"]}
+    body["weights"] = {"alexnet": "untrained"}
+    assert client.post("/v1/collections", json=body).status_code == 201
+    ids = [outcome["id"] for outcome in upload(1, 2, collection="flat")]
+    asked = {"item": ids[0], "region": [0.3, 0.2, 0.8, 0.9], "space": {"flat": 1, "high": 1}}
+    found = client.post("/v1/collections/flat/search", json=asked).json()
+    assert found["took_ms"]["forward"] > 0
+    answer = client.post("/v1/collections/flat/explain", json={**asked, "neighbour": ids[1]})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["score"] == pytest.approx(found["neighbours"][0]["score"], abs=0.03)
+
+
 def files_of(engine: Engine) -> list[Path]:
     return [path for path in (engine.settings.data / "pictures").rglob("*") if path.is_file()]
 
