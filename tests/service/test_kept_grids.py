@@ -84,7 +84,7 @@ def test_a_part_of_a_picture_is_found_where_it_stands_in_it(
 ) -> None:
     (outcome,) = upload(1, collection=kept)
     # 160 × 120: columns 7 to 12 and rows 7 to 12 of the 13 × 13 cells, which R-MAC has as a region.
-    body = {"item": outcome["id"], "neighbour": outcome["id"], "region": [0.5, 0.5, 0.82, 0.93]}
+    body = {"item": outcome["id"], "neighbour": outcome["id"], "region": [0.5, 0.51, 0.82, 0.93]}
     found = client.post("/v1/collections/kept/explain", json=body).json()
     assert found["score"] < 0.999
     assert found["where"] == pytest.approx(found["spaces"][0]["query"]["box"], abs=1e-6)
