@@ -59,8 +59,8 @@ def unpack(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
 
 def _grid(name: str, tensors: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
     codes, step, zero = (tensors[f"{name}:{part}"] for part in ("codes", "step", "zero"))
-    kinds = (codes.dtype, step.dtype, zero.dtype)
-    if kinds != (np.uint8, np.float32, np.uint8) or codes.ndim != 3:
+    kinds = [tensor.dtype.name for tensor in (codes, step, zero)]
+    if kinds != ["uint8", "float32", "uint8"] or codes.ndim != 3:
         raise _damaged(f"{name} is no grid")
     if not step.shape == zero.shape == codes.shape[:1] or not np.isfinite(step).all():
         raise _damaged(f"{name} does not fit its steps")

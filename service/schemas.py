@@ -211,6 +211,12 @@ class Verify(Strict):
     inliers: int = Field(
         15, ge=1, le=10_000, description="fewest that verify a neighbour: less is chance"
     )
+    layer: str | None = Field(
+        None,
+        max_length=100,
+        description="a space, or network/layer; the first of `keep_grids`, or `mid`, if left out",
+        examples=["alexnet/conv4"],
+    )
 
 
 class SearchOptions(Strict):

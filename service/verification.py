@@ -11,7 +11,7 @@ from index.ranking import spatial
 from models import PictureError, Region, decode, scaled_side
 from models.extractor import crop
 from models.local import LocalDescriptors, local_descriptors
-from models.spec import find_layer
+from models.spec import find_layer, parse
 from service import grids
 from service.batcher import Vectors, awaited
 from service.clock import Clock
@@ -42,7 +42,7 @@ def verified(
     Raises Problem: `item-picture-missing`, `request-timeout`, `verify-no-grid`.
     """
     short, rest = found[: asked.n], found[asked.n :]
-    looking = _Looking(engine, collection, layer_of(collection), clock)
+    looking = _Looking(engine, collection, layer_of(collection, asked.layer), clock)
     (query,) = looking.at([subject], region)
     counted: list[Neighbour] = []
     for at in range(0, len(short), HANDFUL):
@@ -62,21 +62,27 @@ def verified(
     return [*(counted[at] for at in order), *rest]
 
 
-def layer_of(collection: Collection) -> str:
-    """The layer whose positions are compared: the first that is kept, else that of `mid`.
+def layer_of(collection: Collection, asked: str | None = None) -> str:
+    """The layer whose positions are compared: the one asked, or the first that is kept.
 
-    Without either it is the layer of the first space with a grid. Raises Problem: `verify-no-grid`.
+    Otherwise it is the layer of `mid`, or of the first space with a grid. Raises SpecError, and
+    Problem (`verify-no-grid`).
     """
-    specs = [space.spec for _, space in sorted(collection.spaces.items(), key=_mid_first)]
-    layers = [*kept_grids(collection), *("/".join(spec.split("/")[:2]) for spec in specs)]
-    for layer in layers:
-        if find_layer(*layer.split("/")).stride is not None:
-            return layer
-    raise Problem("verify-no-grid", f"no space of {collection.name!r} has a grid to verify by")
+    specs = {name: space.spec for name, space in collection.spaces.items()}
+    named = [specs[name] for name in sorted(specs, key=_mid_first)]
+    choices = [specs.get(asked, asked)] if asked else [*kept_grids(collection), *named]
+    for spec in map(parse, choices):
+        if find_layer(spec.network, spec.layer).stride is not None:
+            return spec.grid
+    raise Problem(
+        "verify-no-grid",
+        f"{', '.join(choices)} of collection {collection.name!r}: no grid to verify by; name "
+        "another layer",
+    )
 
 
-def _mid_first(named: tuple[str, object]) -> bool:
-    return named[0] != "mid"
+def _mid_first(name: str) -> bool:
+    return name != "mid"
 
 
 def _item(collection: Collection, neighbour: Neighbour) -> Item | None:

@@ -6,7 +6,7 @@ Philbin et al., Object Retrieval with Large Vocabularies and Fast Spatial Matchi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -34,27 +34,31 @@ FEWEST_MATCHES = 4
 
 @dataclass(frozen=True)
 class Verification:
-    """The first `n` neighbours are verified; fewer than `inliers` are what chance brings."""
+    """The first `n` neighbours are verified; fewer than `inliers` are what chance brings.
+
+    `layer` is for whoever makes the local descriptors; it is not read here.
+    """
 
     n: int = 25
     inliers: int = 15
+    layer: str | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Verification":
         """Read {"n": 25, "inliers": 15}. Raises CollectionError: `verify-invalid`."""
         limits = {"n": MOST_VERIFIED, "inliers": 10_000}
-        unknown = given.keys() - limits.keys()
+        unknown = given.keys() - limits.keys() - {"layer"}
         if unknown:
             raise CollectionError(
-                "verify-invalid", f"verify has n and inliers, not {sorted(unknown)}"
+                "verify-invalid", f"verify has n, inliers and layer, not {sorted(unknown)}"
             )
         asked = cls(**given)
-        for name in (field.name for field in fields(cls)):
+        for name, most in limits.items():
             value = getattr(asked, name)
             whole = isinstance(value, int) and not isinstance(value, bool)
-            if not whole or not 1 <= value <= limits[name]:
+            if not whole or not 1 <= value <= most:
                 raise CollectionError(
-                    "verify-invalid", f"verify.{name} = {value!r} is not in 1…{limits[name]}"
+                    "verify-invalid", f"verify.{name} = {value!r} is not in 1…{most}"
                 )
         return asked
 
@@ -102,9 +106,10 @@ def verify(
         maxIters=ITERATIONS,
         confidence=CONFIDENCE,
     )
-    if matrix is None or not _plausible(matrix):
+    if matrix is None:
         return Verified(0, None)
-    return Verified(int(inliers.sum()), matrix)
+    found = np.asarray(matrix, np.float64)
+    return Verified(int(inliers.sum()), found) if _plausible(found) else Verified(0, None)
 
 
 def reranked(inliers: Sequence[int], scores: Sequence[float], fewest: int) -> list[int]:

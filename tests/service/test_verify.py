@@ -1,6 +1,7 @@
 """Spatial verification in a search: what shows the same thing comes first, however it is kept."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def filled(client: TestClient, name: str) -> dict[str, str]:
 def test_the_same_thing_comes_first_with_the_most_inliers(client: TestClient, name: str) -> None:
     filled(client, name)
     files = {"file": ("q.png", encoded(scene(1)), "image/png")}
-    data = {"verify": '{"n": 6, "inliers": 15}', "space": "high", "k": "6"}
+    data = {"verify": json.dumps({"n": 6, "layer": "mid"}), "space": "high", "k": "6"}
     answer = client.post(f"/v1/collections/{name}/search", files=files, data=data)
     assert answer.status_code == 200, answer.text
     found = answer.json()["neighbours"]
@@ -110,6 +111,9 @@ def test_a_search_without_verification_says_nothing_of_inliers(
         ({"verify": {"n": 0}}, "request-invalid"),
         ({"verify": {"n": 1000}}, "request-invalid"),
         ({"verify": {"m": 1}}, "request-invalid"),
+        ({"verify": {"layer": "alexnet/fc6"}}, "verify-no-grid"),
+        ({"verify": {"layer": "alexnet/conv9"}}, "spec-unknown-layer"),
+        ({"verify": {"layer": "vgg19/conv5_4"}}, "spec-invalid"),
         ({"verify": {"n": 5}, "positives": ["ITEM"]}, "verify-several"),
     ],
 )
