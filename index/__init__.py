@@ -8,6 +8,7 @@ from index.jobs import FileOutcome, Job, Jobs
 from index.pictures import PictureStore
 from index.ranking.expansion import Expansion
 from index.ranking.reranking import Reranking
+from index.ranking.spatial import Verification
 from index.space import Space
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "PictureStore",
     "Reranking",
     "Space",
+    "Verification",
     "check_id",
 ]

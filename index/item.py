@@ -78,6 +78,8 @@ class Neighbour:
     metadata: dict[str, Any]
     width: int
     height: int
+    inliers: int | None = None
+    """Matches that spatial verification found to stand alike; None: it was not verified."""
 
 
 def check_id(item_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The pictures that a collection keeps, by content, on any file system that fsspec knows."""
+"""What a collection keeps of its pictures, by content, on any file system that fsspec knows."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from index.errors import CollectionError
 from index.generation import sync_folder
 
-Kind = Literal["thumbnail", "original"]
+Kind = Literal["thumbnail", "original", "grids"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

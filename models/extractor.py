@@ -1,6 +1,6 @@
 """Pictures in, descriptors out: the whole of `models` behind one class."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,13 +16,15 @@ from models.activations import Trunk
 from models.decode import Limits, decode
 from models.errors import PictureError, SpecError
 from models.pooling import pool
-from models.preprocess import Pixels, Preprocessing, prepare
+from models.preprocess import Pixels, Preprocessing, prepare, prepare_whole
 from models.runtime import choose_device
 from models.spec import DescriptorSpec, find_layer, fingerprint, parse
 from models.weights import Weights, WeightsFolder
 from models.whitening import Whitening, WhiteningFolder
 
 Descriptors = npt.NDArray[np.float32]
+Grid = npt.NDArray[np.float32]
+"""The activation of one layer for one picture: C×H×W float32."""
 Region = tuple[float, float, float, float]
 """x0, y0, x1, y1 as shares of width and height, 0…1, of the upright picture."""
 
@@ -98,6 +100,11 @@ class Prepared:
 
     pixels: tuple[Pixels, ...]
 
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """What must be equal in one batch."""
+        return tuple(each.shape for each in self.pixels)
+
 
 class Extractor:
     """Descriptors of pictures in one or several spaces, one forward pass for all of a network.
@@ -117,9 +124,11 @@ class Extractor:
         pins: Mapping[str, str] | None = None,
         device: str = "auto",
         limits: Limits | None = None,
+        grids: Collection[str] = (),
     ) -> None:
         """Load the networks that `specs` (a spec, or several by name) need.
 
+        `grids` are layers of these networks (`network/layer`) to be had beside those of `specs`.
         Raises SpecError, WeightsError and DeviceError.
         """
         named = {"": specs} if isinstance(specs, str) else dict(specs)
@@ -128,21 +137,19 @@ class Extractor:
         self.device = choose_device(device)
         self.limits = limits or Limits()
         self.spaces = resolve(named, weights, folder, whitenings, pins)
-        self._trunks = self._load()
+        self._trunks = self._load([parse(grid) for grid in grids])
         self._preprocessings: tuple[Preprocessing, ...] = tuple(
             dict.fromkeys(trunk.preprocessing for trunk in self._trunks.values())
         )
 
-    def _load(self) -> dict[str, Trunk]:
+    def _load(self, also: Sequence[DescriptorSpec]) -> dict[str, Trunk]:
         trunks = {}
+        specs = [*(space.spec for space in self.spaces.values()), *also]
         for space in self.spaces.values():
             network = space.spec.network
             if network not in trunks:
                 layers = dict.fromkeys(
-                    layer
-                    for other in self.spaces.values()
-                    if other.spec.network == network
-                    for layer in other.spec.layers
+                    layer for spec in specs if spec.network == network for layer in spec.layers
                 )
                 trunks[network] = Trunk(space.weights, layers, self.device)
         return trunks
@@ -163,9 +170,25 @@ class Extractor:
         cut = crop(picture, region) if region else picture
         return Prepared(tuple(prepare(cut, how) for how in self._preprocessings))
 
-    def forward(self, batch: Sequence[Prepared]) -> dict[str, Descriptors]:
-        """Descriptors of n prepared pictures: {space: n×dim float32, L2-normalised}."""
-        descriptors: dict[str, Descriptors] = {}
+    def prepare_whole(self, picture: Image.Image, side: int) -> Prepared:
+        """An upright RGB picture without the centre crop, its longer side `side` pixels."""
+        return Prepared(tuple(prepare_whole(picture, how, side) for how in self._preprocessings))
+
+    def forward(
+        self, batch: Sequence[Prepared], grids: Collection[str] = ()
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Descriptors of n prepared pictures: {space: n×dim float32, L2-normalised}.
+
+        The activations of the layers in `grids` come with them, under their names:
+        {"network/layer": n×C×H×W float32}. No space has such a name.
+
+        >>> extractor = Extractor("alexnet/conv5/gem", weights="untrained")
+        >>> prepared = extractor.prepare(Image.new("RGB", (64, 64), "teal"))
+        >>> seen = extractor.forward([prepared], ["alexnet/conv5"])
+        >>> {name: array.shape for name, array in seen.items()}
+        {'': (1, 256), 'alexnet/conv5': (1, 256, 13, 13)}
+        """
+        seen: dict[str, npt.NDArray[np.float32]] = {}
         for network, trunk in self._trunks.items():
             at = self._preprocessings.index(trunk.preprocessing)
             pixels = torch.from_numpy(np.stack([prepared.pixels[at] for prepared in batch]))
@@ -174,8 +197,15 @@ class Extractor:
                 if space.spec.network == network:
                     vectors = _pooled(space.spec, activations).cpu().numpy()
                     whitening = space.whitening
-                    descriptors[name] = whitening.apply(vectors) if whitening else vectors
-        return descriptors
+                    seen[name] = whitening.apply(vectors) if whitening else vectors
+            for layer, activation in activations.items():
+                if f"{network}/{layer}" in grids:
+                    seen[f"{network}/{layer}"] = activation.float().cpu().numpy()
+        return seen
+
+    def preprocessing(self, grid: str) -> Preprocessing:
+        """How pictures are prepared for the network of a layer, `network/layer`."""
+        return self._trunks[parse(grid).network].preprocessing
 
     def describe(
         self, pictures: Iterable[Picture], *, batch: int = 16, region: Region | None = None

@@ -26,14 +26,19 @@ def spoc(x: Tensor, centre: float = 0.0) -> Tensor:
     `centre` 1 weighs positions by the paper's Gaussian prior (eq. 3), whose σ is a third of the
     distance between the centre and the closest border.
     """
+    return (x * spoc_weights(x, centre)).mean(dim=(2, 3))
+
+
+def spoc_weights(x: Tensor, centre: float) -> Tensor:
+    """What SPoC weighs each position by: H×W, or 1 without the centre prior."""
     if not centre:
-        return x.mean(dim=(2, 3))
-    height, width = x.shape[2:]
+        return x.new_ones(())
+    height, width = x.shape[-2:]
     down = torch.arange(height, device=x.device) - (height - 1) / 2
     across = torch.arange(width, device=x.device) - (width - 1) / 2
     sigma = max(min(height, width) / 2 / 3, 1e-6)
     squared = down.square()[:, None] + across.square()[None, :]
-    return (x * torch.exp(-squared / (2 * sigma**2))).mean(dim=(2, 3))
+    return torch.exp(-squared / (2 * sigma**2))
 
 
 def gem(x: Tensor, p: float = 3.0) -> Tensor:
@@ -55,14 +60,19 @@ def crow(x: Tensor) -> Tensor:
     A position weighs (S/‖S‖₂)^½ with S = Σ_k X_k; a channel weighs log(ΣQ/Q_k), where Q_k is
     its share of non-zero positions: rare channels say more, as rare words do.
     """
+    position, channel = crow_weights(x)
+    weighed: Tensor = (x * position).sum(dim=(2, 3)) * channel
+    return weighed
+
+
+def crow_weights(x: Tensor) -> tuple[Tensor, Tensor]:
+    """CroW's weights of positions, B×1×H×W, and of channels, B×C."""
     total = x.sum(dim=1, keepdim=True).clamp(min=0)
     position = (total / total.flatten(1).norm(dim=1).view(-1, 1, 1, 1).clamp(min=1e-12)).sqrt()
     share = (x > 0).to(x.dtype).mean(dim=(2, 3))
     channel = (share.sum(dim=1, keepdim=True) / share).log()
     # A channel without any activation adds nothing, whatever its weight.
-    channel = torch.where(share > 0, channel, torch.zeros_like(channel))
-    weighed: Tensor = (x * position).sum(dim=(2, 3)) * channel
-    return weighed
+    return position, torch.where(share > 0, channel, torch.zeros_like(channel))
 
 
 def rmac_regions(height: int, width: int, levels: int = 3) -> list[tuple[int, int, int]]:

@@ -72,7 +72,18 @@ def prepare(picture: Image.Image, how: Preprocessing) -> Pixels:
     >>> prepare(Image.new("RGB", (640, 480), "red"), IMAGENET).shape
     (3, 224, 224)
     """
-    width, height = picture.size
+    resized = picture.resize(
+        (how.crop, how.crop), INTERPOLATIONS[how.interpolation], box=crop_box(*picture.size, how)
+    )
+    return to_pixels(resized)
+
+
+def crop_box(width: int, height: int, how: Preprocessing) -> tuple[float, float, float, float]:
+    """What of a picture the network sees: left, top, right, bottom in pixels of the picture.
+
+    >>> [round(end, 1) for end in crop_box(640, 480, IMAGENET)]
+    [108.9, 30.0, 529.3, 450.0]
+    """
     # torchvision truncates the longer side rather than rounding it.
     if width <= height:
         scaled = (how.resize, max(how.resize, int(how.resize * height / width)))
@@ -81,9 +92,25 @@ def prepare(picture: Image.Image, how: Preprocessing) -> Pixels:
     # Only the crop is resampled: a 1×60000 picture must not become 256×15,360,000 on its way.
     across, down = width / scaled[0], height / scaled[1]
     left, top = round((scaled[0] - how.crop) / 2.0), round((scaled[1] - how.crop) / 2.0)
-    box = (left * across, top * down, (left + how.crop) * across, (top + how.crop) * down)
-    resized = picture.resize((how.crop, how.crop), INTERPOLATIONS[how.interpolation], box=box)
-    return np.ascontiguousarray(np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1))
+    return left * across, top * down, (left + how.crop) * across, (top + how.crop) * down
+
+
+def prepare_whole(picture: Image.Image, how: Preprocessing, side: int) -> Pixels:
+    """Resize the longer side to `side` pixels and crop nothing: 3×H×W uint8.
+
+    The shorter side is at least a fifth of it, whatever the picture's proportions.
+
+    >>> prepare_whole(Image.new("RGB", (640, 480), "red"), IMAGENET, 320).shape
+    (3, 240, 320)
+    """
+    scale = side / max(picture.size)
+    width, height = (max(round(length * scale), side // 5) for length in picture.size)
+    return to_pixels(picture.resize((width, height), INTERPOLATIONS[how.interpolation]))
+
+
+def to_pixels(picture: Image.Image) -> Pixels:
+    """An RGB picture as 3×H×W uint8."""
+    return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
 
 
 def normalise(batch: torch.Tensor, how: Preprocessing) -> torch.Tensor:

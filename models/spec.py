@@ -55,6 +55,11 @@ class DescriptorSpec:
         return tuple(self.layer.split("+"))
 
     @property
+    def grid(self) -> str:
+        """The activation that is pooled, `network/layer`: specs that share it share its grid."""
+        return f"{self.network}/{self.layer}"
+
+    @property
     def base(self) -> "DescriptorSpec":
         """The same without post-processing: what a whitening is fitted on."""
         return DescriptorSpec(self.network, self.layer, self.pooling, self.parameters)

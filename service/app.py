@@ -20,8 +20,17 @@ from service.indexing import spool
 from service.indexing.runner import JobRunner
 from service.logs import LogRequests
 from service.metrics import MeasureRequests
-from service.routes import collections, descriptors, health, items, jobs, networks, search
-from service.schemas import NewJob, ProblemBody, SearchBody
+from service.routes import (
+    collections,
+    descriptors,
+    explain,
+    health,
+    items,
+    jobs,
+    networks,
+    search,
+)
+from service.schemas import ExplainBody, NewJob, ProblemBody, SearchBody
 from service.security import Guard
 
 PAGE = Path(__file__).parent / "page"
@@ -58,7 +67,7 @@ def create_app(engine: Engine) -> FastAPI:
     )
     app.state.stopping = threading.Event()
     problems.install(app)
-    for resource in (networks, descriptors, collections, items, search, jobs, health):
+    for resource in (networks, descriptors, collections, items, search, explain, jobs, health):
         app.include_router(resource.router)
     _add_pages(app)
     _describe_bodies(app)
@@ -104,7 +113,7 @@ def _describe_bodies(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        for model in (SearchBody, NewJob, ProblemBody):
+        for model in (SearchBody, ExplainBody, NewJob, ProblemBody):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             document["components"]["schemas"].update(schema.pop("$defs", {}))
             document["components"]["schemas"][model.__name__] = schema

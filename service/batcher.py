@@ -8,8 +8,9 @@ alone, so that out of memory costs a retry and one bad picture costs only itself
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,14 +26,29 @@ logger = structlog.get_logger(__name__)
 
 Lane = Literal["query", "bulk"]
 Vectors = dict[str, npt.NDArray[np.float32]]
-"""One picture's descriptors by space, dim float32 each."""
+"""One picture's descriptors by space, dim float32 each, and grids by layer, C×H×W float32."""
 
 
 @dataclass(frozen=True)
 class _Waiting:
     extractor: Extractor
     prepared: Prepared
+    grids: frozenset[str] = frozenset()
     future: Future[Vectors] = field(default_factory=Future)
+
+    @property
+    def together(self) -> tuple[object, ...]:
+        """What must be equal in one forward pass."""
+        return id(self.extractor), self.grids, self.prepared.shapes
+
+
+def awaited(waiting: Future[Vectors], seconds: float) -> Vectors:
+    """What a picture's pass gave. Raises Problem (`request-timeout`), and what the pass raised."""
+    try:
+        return waiting.result(seconds)
+    except FutureTimeoutError as error:
+        waiting.cancel()
+        raise Problem("request-timeout", f"no descriptor within {seconds:g} s") from error
 
 
 class Batcher:
@@ -58,13 +74,15 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
 
-    def submit(self, extractor: Extractor, prepared: Prepared, lane: Lane) -> Future[Vectors]:
-        """Queue a picture.
+    def submit(
+        self, extractor: Extractor, prepared: Prepared, lane: Lane, grids: Collection[str] = ()
+    ) -> Future[Vectors]:
+        """Queue a picture; `grids` are the layers whose activations are wanted as well.
 
         A full bulk lane blocks: back pressure. A full query lane raises Problem (`overloaded`),
         whose Retry-After is the time that draining it takes at the measured rate.
         """
-        waiting = _Waiting(extractor, prepared)
+        waiting = _Waiting(extractor, prepared, frozenset(grids))
         queue = self._lanes[lane]
         with self._changed:
             if lane == "query" and len(queue) >= self.capacity:
@@ -105,7 +123,7 @@ class Batcher:
             self._pictures_per_s += 0.2 * (len(batch) / max(seconds, 1e-6) - self._pictures_per_s)
 
     def _next(self) -> list[_Waiting]:
-        """The next batch: one lane, one extractor, in order of arrival. Empty: closed."""
+        """The next batch: one lane, one kind of pass, in order of arrival. Empty: closed."""
         with self._changed:
             while not (self._lanes["query"] or self._lanes["bulk"] or self._closed):
                 self._changed.wait()
@@ -113,9 +131,7 @@ class Batcher:
                 return []
             queue = self._lanes["query"] or self._lanes["bulk"]
             batch = [queue.popleft()]
-            while (
-                queue and len(batch) < self.batch_size and queue[0].extractor is batch[0].extractor
-            ):
+            while queue and len(batch) < self.batch_size and queue[0].together == batch[0].together:
                 batch.append(queue.popleft())
             self._changed.notify_all()
             return batch
@@ -126,12 +142,13 @@ class Batcher:
         if not batch:
             return
         try:
-            descriptors = batch[0].extractor.forward([waiting.prepared for waiting in batch])
+            prepared = [waiting.prepared for waiting in batch]
+            seen = batch[0].extractor.forward(prepared, batch[0].grids)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not end this thread
             self._isolate(batch, error)
             return
         for at, waiting in enumerate(batch):
-            waiting.future.set_result({space: rows[at] for space, rows in descriptors.items()})
+            waiting.future.set_result({name: rows[at] for name, rows in seen.items()})
 
     def _isolate(self, batch: Sequence[_Waiting], error: Exception) -> None:
         if len(batch) == 1:

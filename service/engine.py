@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from models import (
     DescriptorSpace,
     Extractor,
     Limits,
+    SpecError,
     WeightsFolder,
     WhiteningFolder,
     parse,
@@ -24,6 +25,7 @@ from models import (
 )
 from models.download import Progress
 from models.runtime import choose_device
+from models.spec import find_layer
 from service.batcher import Batcher
 from service.fetch import Fetcher
 from service.metrics import Metrics, Sample
@@ -102,12 +104,15 @@ class Engine:
         keep: str = "thumbnail",
         dtype: Dtype = "float16",
         index: Mapping[str, Any] | None = None,
+        keep_grids: Sequence[str] = (),
     ) -> Collection:
         """Make a collection and pin the weights and whitenings that it is made with.
 
+        `keep_grids` are spaces, or layers of their networks, whose activations are kept.
         Raises SpecError, WeightsError and CollectionError.
         """
         found = resolve(specs, weights, self.weights, self.whitenings)
+        grids = _grids(keep_grids, found)
         spaces = [
             Space(
                 name=space,
@@ -121,7 +126,8 @@ class Engine:
         ]
         for notice in {described.weights.notice for described in found.values()} - {None}:
             logger.warning("collection on fallback weights", collection=name, notice=notice)
-        return self.catalog.create_collection(name, spaces, {"keep": keep, "index": index or {}})
+        settings = {"keep": keep, "index": index or {}, "keep_grids": grids}
+        return self.catalog.create_collection(name, spaces, settings)
 
     def extractor(self, collection: Collection) -> Extractor:
         """The networks of a collection, loaded on first use and shared by equal collections.
@@ -129,10 +135,8 @@ class Engine:
         Raises WeightsError where the weights that the collection is pinned to are not at hand, and
         CollectionError where they no longer give its descriptors.
         """
-        spaces = collection.spaces
-        key = json.dumps(
-            {name: space.fingerprint for name, space in spaces.items()}, sort_keys=True
-        )
+        prints = {name: space.fingerprint for name, space in collection.spaces.items()}
+        key = json.dumps([prints, kept_grids(collection)], sort_keys=True)
         return self._networks.get(key, lambda: self._load(collection))
 
     def _load(self, collection: Collection) -> Extractor:
@@ -151,6 +155,7 @@ class Engine:
             pins=pins,
             device=str(self.device),
             limits=self.limits,
+            grids=kept_grids(collection),
         )
         for name, space in collection.spaces.items():
             computed = extractor.spaces[name].fingerprint
@@ -183,6 +188,29 @@ class Engine:
             )
 
         return self._networks.get(f"{canonical} {weights}", load)
+
+    def extractor_of_grid(self, collection: Collection, grid: str) -> Extractor:
+        """A network of a collection up to one layer (`network/layer`), kept loaded likewise.
+
+        Raises SpecError, and WeightsError as `extractor` does.
+        """
+        network = grid.split("/", maxsplit=1)[0]
+        origins = [space.origin for space in collection.spaces.values()]
+        origin = next((origin for origin in origins if origin["network"] == network), None)
+        if origin is None:
+            raise SpecError("spec-invalid", f"collection {collection.name!r} has no {network!r}")
+
+        def load() -> Extractor:
+            return Extractor(
+                {"grid": f"{grid}/spoc"},
+                weights={network: origin["weights"]},
+                folder=self.weights,
+                pins={network: origin["weights_sha256"]},
+                device=str(self.device),
+                limits=self.limits,
+            )
+
+        return self._networks.get(f"{grid} {origin['weights_sha256']}", load)
 
     def compact_soon(self, collection: Collection) -> None:
         """Seal a new generation in the background, unless that is under way already."""
@@ -219,6 +247,29 @@ def notices(collection: Collection) -> list[str]:
     """What must be said aloud about the weights that a collection was made with."""
     said = (space.origin.get("notice") for space in collection.spaces.values())
     return list(dict.fromkeys(notice for notice in said if notice))
+
+
+def kept_grids(collection: Collection) -> list[str]:
+    """The layers, `network/layer`, whose activations a collection keeps of every item."""
+    return list(collection.settings.get("keep_grids", []))
+
+
+def _grids(names: Sequence[str], spaces: Mapping[str, DescriptorSpace]) -> list[str]:
+    """Names of spaces and layers as layers. Raises SpecError (`spec-no-grid`, …)."""
+    found = []
+    networks = {space.spec.network for space in spaces.values()}
+    for name in names:
+        spec = spaces[name].spec if name in spaces else parse(name)
+        if spec.network not in networks:
+            raise SpecError(
+                "spec-invalid", f"{name!r} is no space and no layer of {sorted(networks)}"
+            )
+        if find_layer(spec.network, spec.layer).stride is None:
+            raise SpecError(
+                "spec-no-grid", f"{spec.grid} has no grid to keep: choose a layer below"
+            )
+        found.append(spec.grid)
+    return list(dict.fromkeys(found))
 
 
 def _origin(space: DescriptorSpace) -> dict[str, str | None]:

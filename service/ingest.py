@@ -16,9 +16,10 @@ import structlog
 from sqlalchemy import Connection
 
 from index import Collection, FileOutcome, NewItem, Outcome, check_id
+from index.grids import pack
 from models import Extractor, decode, thumbnail
 from service.batcher import Vectors
-from service.engine import Engine
+from service.engine import Engine, kept_grids
 from service.indexing.source import Entry, handfuls
 from service.problems import KNOWN, problem_of
 
@@ -131,7 +132,8 @@ def _read(
         collection.pictures.put(sha256, "original", content)
     if keep != "nothing":
         collection.pictures.put(sha256, "thumbnail", thumbnail(decoded.image))
-    vectors = engine.batcher.submit(extractor, extractor.prepare(decoded.image), "bulk")
+    prepared = extractor.prepare(decoded.image)
+    vectors = engine.batcher.submit(extractor, prepared, "bulk", kept_grids(collection))
     return _Read(item_id, sha256, metadata, decoded.width, decoded.height, vectors)
 
 
@@ -144,6 +146,9 @@ def _settle(collection: Collection, entry: Entry, reading: Future[_Read]) -> New
     except Exception as error:  # noqa: BLE001 - one picture must not fail the others
         return _failed(entry, error)
     try:
+        seen = read.vectors.result()
+        if grids := {name: seen.pop(name) for name in kept_grids(collection)}:
+            collection.pictures.put(read.sha256, "grids", pack(grids))
         item = NewItem(
             id=read.item_id,
             sha256=read.sha256,
@@ -153,7 +158,7 @@ def _settle(collection: Collection, entry: Entry, reading: Future[_Read]) -> New
             metadata=read.metadata,
             width=read.width,
             height=read.height,
-            descriptors=read.vectors.result(),
+            descriptors=seen,
         )
         collection.check(item)
     except Exception as error:  # noqa: BLE001

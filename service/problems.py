@@ -32,6 +32,7 @@ STATUS: Mapping[str, int] = {
     "collection-fingerprint-differs": 409,
     "item-unknown": 404,
     "item-picture-missing": 404,
+    "grids-damaged": 409,
     "job-unknown": 404,
     "spec-unknown-network": 404,
     "folder-not-allowed": 403,

@@ -1,18 +1,17 @@
 """A query in, neighbours out: pictures, items and URLs to one vector per space, then the index."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from index import Collection, Neighbour
+from index import Collection, Item, Neighbour, Verification
 from models import Extractor, Region, decode, scaled_side
-from service.batcher import Vectors
+from service import grids, verification
+from service.batcher import Vectors, awaited
+from service.clock import Clock
 from service.engine import Engine
 from service.problems import Problem
 
@@ -36,6 +35,7 @@ class Query:
     filter: Mapping[str, Any] | None = None
     expansion: Mapping[str, float] | None = None
     rerank: str | Mapping[str, Any] | None = None
+    verify: Verification | None = None
 
 
 @dataclass(frozen=True)
@@ -48,24 +48,6 @@ class Answer:
     more: bool
 
 
-@dataclass
-class _Clock:
-    """Milliseconds by stage."""
-
-    started: float = field(default_factory=time.monotonic)
-    took_ms: dict[str, float] = field(
-        default_factory=lambda: {"decode": 0.0, "forward": 0.0, "search": 0.0}
-    )
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.took_ms[stage] += (time.perf_counter() - started) * 1000
-
-
 def search(engine: Engine, collection: Collection, query: Query) -> Answer:
     """Search a collection.
 
@@ -76,7 +58,7 @@ def search(engine: Engine, collection: Collection, query: Query) -> Answer:
         raise Problem(
             "query-empty", "name a picture to search by: a file, an item, a URL or positives"
         )
-    clock = _Clock()
+    clock = Clock()
     space = default_space(collection) if query.space is None else query.space
     wanted = [space] if isinstance(space, str) else [name for name in space if space[name] > 0]
     collection.check_spaces(wanted)
@@ -89,17 +71,26 @@ def search(engine: Engine, collection: Collection, query: Query) -> Answer:
     items = [
         example for example in (*query.positives, *query.negatives) if isinstance(example, str)
     ]
+    # A verified short list is ordered anew, so that every page is cut from the whole of it.
+    first = 0 if query.verify else query.offset
+    last = max(query.offset + query.k + 1, query.verify.n if query.verify else 0)
     with clock.measure("search"):
         found = collection.search(
             vectors,
-            query.k + 1,
+            last - first,
             space=space,
             filter=query.filter,
-            offset=query.offset,
+            offset=first,
             exclude=items,
             expansion=query.expansion,
             rerank=query.rerank,
         )
+    if query.verify:
+        subject = asking.subject([*query.positives, *query.negatives])
+        found = verification.verified(
+            engine, collection, subject, query.region, found, query.verify, clock
+        )
+        found = found[query.offset :][: query.k + 1]
     for stage, took in clock.took_ms.items():
         engine.metrics.stage_seconds.labels(stage).observe(took / 1000)
     return Answer(found[: query.k], space, clock.took_ms, len(found) > query.k)
@@ -134,35 +125,37 @@ class _Asking:
     collection: Collection
     region: Region | None
     spaces: Sequence[str]
-    clock: _Clock
+    clock: Clock
+    fetched: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     def vectors(self, example: Example) -> Mapping[str, npt.NDArray[np.float32]]:
         """dim float32 by space."""
-        if isinstance(example, str) and self.region is None:
-            with self.clock.measure("search"):
+        if not isinstance(example, str):
+            return self._describe(self.content(example))
+        with self.clock.measure("search"):
+            if self.region is None:
                 return {name: self.collection.vectors([example], name)[0] for name in self.spaces}
-        if isinstance(example, str):
-            return self._describe(self._kept(example))
-        if isinstance(example, tuple):
-            # A hundred slow addresses must not hold a thread for an hour.
-            if time.monotonic() - self.clock.started > self.engine.settings.request_timeout_s:
-                raise Problem("request-timeout", f"no time was left for {example[1]}")
-            with self.clock.measure("decode"):
-                content = self.engine.fetcher.fetch(example[1])
-            return self._describe(content)
-        return self._describe(example)
+            item = self.collection.get(example)
+            pooled = grids.pooled(self.engine, self.collection, item, self.region, self.spaces)
+        return pooled or self._describe(grids.picture_of(self.collection, item))
 
-    def _kept(self, item_id: str) -> bytes:
-        item = self.collection.get(item_id)
-        for kind in ("original", "thumbnail"):
-            content = self.collection.pictures.get(item.sha256, kind)
-            if content is not None:
-                return content
-        raise Problem(
-            "item-picture-missing",
-            f"collection {self.collection.name!r} keeps no pictures, so item {item_id!r} cannot be "
-            "searched by region: upload the picture instead",
-        )
+    def subject(self, examples: Sequence[Example]) -> bytes | Item:
+        """The one picture whose parts are compared with those of its neighbours."""
+        if len(examples) != 1:
+            raise Problem("verify-several", "verify compares with one picture: search by one")
+        (example,) = examples
+        return self.collection.get(example) if isinstance(example, str) else self.content(example)
+
+    def content(self, example: bytes | tuple[str, str]) -> bytes:
+        """An upload, or what is at an address, which is asked once."""
+        if isinstance(example, bytes):
+            return example
+        if example not in self.fetched:
+            # A hundred slow addresses must not hold a thread for an hour.
+            self.clock.check(self.engine.settings.request_timeout_s, example[1])
+            with self.clock.measure("decode"):
+                self.fetched[example] = self.engine.fetcher.fetch(example[1])
+        return self.fetched[example]
 
     def _describe(self, content: bytes) -> Vectors:
         return describe(
@@ -175,18 +168,13 @@ def describe(
     extractor: Extractor,
     content: bytes,
     region: Region | None = None,
-    clock: _Clock | None = None,
+    clock: Clock | None = None,
 ) -> Vectors:
     """One picture's descriptors by space, ahead of all bulk work."""
-    clock = clock or _Clock()
+    clock = clock or Clock()
     with clock.measure("decode"), engine.query_decoders:
         side = scaled_side(extractor.min_side, region)
         prepared = extractor.prepare(decode(content, engine.limits, side).image, region)
     with clock.measure("forward"):
         waiting = engine.batcher.submit(extractor, prepared, "query")
-        try:
-            return waiting.result(engine.settings.request_timeout_s)
-        except FutureTimeoutError as error:
-            waiting.cancel()
-            seconds = engine.settings.request_timeout_s
-            raise Problem("request-timeout", f"no descriptor within {seconds:g} s") from error
+        return awaited(waiting, engine.settings.request_timeout_s)

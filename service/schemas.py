@@ -109,6 +109,13 @@ class NewCollection(Strict):
         "weights folder, with :caffe behind it where it wants that preprocessing",
     )
     keep: Keep = Field("thumbnail", description="what is kept of a picture")
+    keep_grids: list[str] = Field(
+        default_factory=list,
+        max_length=8,
+        description="spaces, or layers of their networks, whose activations are kept of every "
+        "picture: searches by region of an item and `verify` then need no forward pass",
+        examples=[["high"]],
+    )
     dtype: Literal["float16", "float32"] = Field("float16", description="of stored descriptors")
     index: IndexPolicy = IndexPolicy()
 
@@ -131,6 +138,7 @@ class CollectionBody(BaseModel):
     spaces: dict[str, SpaceBody]
     weights: dict[str, str] = Field(examples=[{"alexnet": "untrained"}])
     keep: Keep
+    keep_grids: list[str] = Field(examples=[["alexnet/conv5"]], description="network/layer")
     index: IndexPolicy
     items: int
     created_at: datetime
@@ -237,6 +245,21 @@ Rerank = Annotated[
 """A method by its name, or with parameters; `Collection.search` says what is wrong with it."""
 
 
+class Verify(Strict):
+    """Spatial verification: the first `n` again, by how many of their parts stand alike."""
+
+    n: int = Field(25, ge=1, le=200, description="length of the short list")
+    inliers: int = Field(
+        15, ge=1, le=10_000, description="fewest that verify a neighbour: less is chance"
+    )
+    layer: str | None = Field(
+        None,
+        max_length=100,
+        description="a space, or network/layer; the first of `keep_grids`, or `mid`, if left out",
+        examples=["alexnet/conv4"],
+    )
+
+
 class SearchOptions(Strict):
     """What every search can be told."""
 
@@ -257,6 +280,7 @@ class SearchOptions(Strict):
         description="judge the best candidates anew, each by its neighbours too",
         examples=["diffusion", {"method": "k-reciprocal", "shortlist": 300}],
     )
+    verify: Verify | None = Field(None, description="put first what shows the same thing or place")
 
 
 class SearchBody(SearchOptions):
@@ -285,6 +309,7 @@ class NeighbourBody(BaseModel):
     metadata: Metadata = Field(examples=[{"colour": "red"}])
     width: int = Field(description="of the whole picture, upright, in pixels")
     height: int
+    inliers: int | None = Field(None, description="of spatial verification, where it was asked")
 
 
 class TookBody(BaseModel):
@@ -302,6 +327,56 @@ class NeighboursBody(BaseModel):
     space: str | dict[str, float]
     took_ms: TookBody
     more: bool = Field(description="whether another page follows")
+
+
+class ExplainBody(Strict):
+    """Which two pictures are compared, and in which spaces."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"item": "4f0c9a6e7d21", "neighbour": "a83be01c55d2"}]},
+    )
+    item: ItemId | None = Field(None, description="an indexed picture as the query")
+    url: str | None = Field(None, max_length=2000, description="a picture to be fetched as such")
+    neighbour: ItemId = Field(description="the item that was found")
+    space: str | dict[str, Annotated[float, Field(ge=0)]] | None = Field(
+        None, description="as in the search", examples=["high", {"high": 0.7, "low": 0.3}]
+    )
+    region: Region | None = Field(None, description="of the query, as in the search")
+
+
+class HeatmapBody(BaseModel):
+    """What each position of a picture's grid adds: `grid` and `offset` sum to the space's score."""
+
+    grid: list[list[float]] = Field(
+        description="rows from top to bottom; below 0 speaks against", examples=[[[0.1, 0.7]]]
+    )
+    box: Region = Field(description="what of the picture the grid covers, in even cells")
+    offset: float = Field(description="what belongs to no position: the mean of the whitening")
+
+
+class ExplainedSpaceBody(BaseModel):
+    """One space's part in the score."""
+
+    space: str = Field(examples=["high"])
+    weight: float = Field(description="the weights of all spaces sum to 1", examples=[0.7])
+    score: float = Field(description="the cosine in this space", examples=[0.93])
+    share: float = Field(
+        description="of the whole score, by weight × score; the sizes of all sum to 1"
+    )
+    query: HeatmapBody
+    neighbour: HeatmapBody
+
+
+class ExplanationBody(BaseModel):
+    """Why two pictures are neighbours."""
+
+    score: float = Field(description="the weighted sum of cosines, from the grids shown here")
+    spaces: list[ExplainedSpaceBody] = Field(description="the greatest share first")
+    where: Region | None = Field(
+        description="the region of the neighbour that is most like the query, by the space of the "
+        "greatest share that has a grid; null: none has"
+    )
 
 
 class NewJob(Strict):

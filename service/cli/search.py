@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from index import Verification
 from index.ranking.reranking import METHODS
 from service import logs, query
 from service.cli.options import (
@@ -38,11 +39,14 @@ def search(
     rerank: Annotated[
         str | None, typer.Option(help=f"one of {', '.join(METHODS)}, or JSON with parameters")
     ] = None,
+    verify: Annotated[
+        int | None, typer.Option(help="verify so many of the first by where their parts stand")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find the neighbours of a picture."""
     logs.configure(settings.log_format, level=30)
-    options = _options(k=k, space=space, region=region, filter=filter, rerank=rerank)
+    options = _options(k=k, space=space, region=region, filter=filter, rerank=rerank, verify=verify)
     content = picture.read_bytes()
     with opened(settings) as engine:
         asked = query.Query(
@@ -52,6 +56,7 @@ def search(
             region=options.region,
             filter=options.filter,
             rerank=options.rerank,
+            verify=Verification(**options.verify.model_dump()) if options.verify else None,
         )
         answer = query.search(engine, engine.catalog.collection(collection), asked)
     if json:
@@ -63,14 +68,17 @@ def search(
                 "name": n.name,
                 "metadata": n.metadata,
             }
+            | ({} if n.inliers is None else {"inliers": n.inliers})
             for n in answer.neighbours
         ]
         print_json({"neighbours": neighbours, "space": answer.space, "took_ms": answer.took_ms})
         return
-    table = Table("score", "name", "id", box=None)
+    verified = ["inliers"] if verify else []
+    table = Table("score", *verified, "name", "id", box=None)
     for neighbour in answer.neighbours:
         name = neighbour.metadata.get("path", neighbour.name)
-        table.add_row(f"{neighbour.score:.4f}", str(name), neighbour.id)
+        inliers = ["" if neighbour.inliers is None else str(neighbour.inliers)] if verify else []
+        table.add_row(f"{neighbour.score:.4f}", *inliers, str(name), neighbour.id)
     console.print(table)
 
 
@@ -78,6 +86,8 @@ def _options(**given: Any) -> SearchOptions:
     values = {name: value for name, value in given.items() if value is not None}
     if "region" in values:
         values["region"] = values["region"].split(",")
+    if "verify" in values:
+        values["verify"] = {"n": values["verify"]}
     if "filter" in values:
         values["filter"] = _json("filter", values["filter"])
     if values.get("rerank", "").startswith("{"):

@@ -68,8 +68,13 @@ export function items(name, { limit, after, signal }) {
 }
 
 /** Neighbours of `{item}` or of `{files}`; `options` are k, offset, space and region. */
-export function search(name, { item: id, files }, options, signal) {
-  const path = `${collectionPath(name)}/search`;
+export const search = (name, query, options, signal) => ask(name, "search", query, options, signal);
+
+/** Why `options.neighbour` was found by `{item}` or by the one of `{files}`. */
+export const explain = (name, query, options, signal) => ask(name, "explain", query, options, signal);
+
+function ask(name, what, { item: id, files }, options, signal) {
+  const path = `${collectionPath(name)}/${what}`;
   if (files) {
     const fields = [...files.map((file) => ["file", file]), ...Object.entries(options)];
     return call(path, { ...form(fields), signal });

@@ -6,8 +6,11 @@ import { h } from "./dom.js";
 const RATIOS = { narrowest: 0.56, widest: 2.2 };
 const shapes = new Map(); // item id -> width / height, as learnt from items and from thumbnails
 
-/** A picture as a link to the search by it; `item` is an item or, with a score, a neighbour. */
-export function card(collection, item, href) {
+/**
+ * A picture as a link to the search by it; `item` is an item or, with a score, a neighbour.
+ * `onWhy` explains a neighbour.
+ */
+export function card(collection, item, href, onWhy) {
   const said = summary(item.metadata);
   const score = item.score === undefined ? null : scored(item);
   const src = api.thumbnail(collection, item.id);
@@ -17,7 +20,8 @@ export function card(collection, item, href) {
       h("span", { class: "frame", "data-name": item.name }, image),
       h("span", { class: "caption" },
         h("span", { class: "name" }, item.name), score,
-        said ? h("span", { class: "meta" }, said) : null)));
+        said ? h("span", { class: "meta" }, said) : null)),
+    onWhy ? whyButton(item, onWhy) : null);
   const shape = (ratio) => {
     shapes.set(item.id, ratio);
     element.style.setProperty("--ratio", Math.min(Math.max(ratio, RATIOS.narrowest), RATIOS.widest).toFixed(4));
@@ -35,6 +39,9 @@ function scored({ score, similarity }) {
   return h("span", { class: "score", title }, score.toFixed(3));
 }
 
+const whyButton = (item, onclick) =>
+  h("button", { class: "why-button", type: "button", tabindex: "-1", "aria-label": `Why ${item.name} was found`, onclick }, "Why?");
+
 /** Metadata on one line; the path says no more than folder and name do. */
 function summary(metadata) {
   return Object.entries(metadata)
@@ -43,15 +50,19 @@ function summary(metadata) {
     .join(" · ");
 }
 
-/** One tab stop for a list of cards; arrow keys, Home and End walk within it. */
+/** One tab stop for a list of cards (and one for its buttons); arrow keys, Home and End walk in it. */
 export function walkable(list) {
   const links = () => [...list.querySelectorAll("a")];
   const stopAt = (link) => {
-    for (const other of links()) other.tabIndex = other === link ? 0 : -1;
+    for (const other of links()) {
+      const tabIndex = other === link ? 0 : -1;
+      for (const stop of other.parentElement.querySelectorAll("a, button")) stop.tabIndex = tabIndex;
+    }
   };
-  list.addEventListener("focusin", (event) => stopAt(event.target.closest("a")));
+  list.addEventListener("focusin", (event) => stopAt(event.target.closest(".card").querySelector("a")));
   list.addEventListener("keydown", (event) => {
-    const target = destination(links(), document.activeElement, event);
+    const here = document.activeElement.closest(".card")?.querySelector("a");
+    const target = destination(links(), here, event);
     if (!target) return;
     event.preventDefault();
     target.focus();

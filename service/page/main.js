@@ -13,6 +13,7 @@ import * as ranking from "./ranking.js";
 import * as results from "./results.js";
 import * as spaces from "./spaces.js";
 import * as uploads from "./uploads.js";
+import * as why from "./why.js";
 
 let collections = [];
 let collection; // the one in view
@@ -151,6 +152,7 @@ function start() {
   const begun = begin();
   gallery.start();
   results.start();
+  why.start();
   query.start((region, keyboard) => go({ region }, { replace: keyboard || Boolean(region && address().region) }));
   incoming.start({
     onSearch: once(begun, search),
@@ -166,7 +168,7 @@ function start() {
     (list.querySelector('a[tabindex="0"]') ?? $("content")).focus();
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || event.defaultPrevented) return;
+    if (event.key !== "Escape" || event.defaultPrevented || $("why").open) return;
     $("drop").hidden = true;
     if (isSearch(address()) && !query.clearRegion()) go({ item: undefined, upload: undefined, region: undefined });
   });

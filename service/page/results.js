@@ -5,6 +5,7 @@ import { format } from "./address.js";
 import { card, walkable } from "./cards.js";
 import { $, announce, plural, problemBlock } from "./dom.js";
 import { moreButton } from "./gallery.js";
+import * as why from "./why.js";
 
 const PAGE = 24;
 const ALONE = "The collection holds no other picture.";
@@ -57,7 +58,8 @@ function append(collection, query, options, choice, offset, found) {
   const foot = $("results-foot");
   const hadFocus = foot.contains(document.activeElement);
   const link = ({ id }) => format({ collection, item: id, ...choice });
-  const cards = found.neighbours.map((neighbour) => card(collection, neighbour, link(neighbour)));
+  const cards = found.neighbours.map((neighbour) =>
+    card(collection, neighbour, link(neighbour), explaining(collection, query, options, neighbour)));
   if (offset === 0) {
     list.replaceChildren(...cards);
     $("took").textContent = spent(found.took_ms);
@@ -70,6 +72,12 @@ function append(collection, query, options, choice, offset, found) {
   foot.replaceChildren(...(found.more ? [moreButton(next)] : []), ...(total ? [] : [ALONE]));
   const best = list.querySelector(".score")?.textContent;
   announce(total ? `${plural(total, "neighbour")}, the best with score ${best}` : ALONE);
+}
+
+/** What explains a neighbour; what several pictures share has no explanation. */
+function explaining(collection, query, options, neighbour) {
+  if (query.files?.length > 1) return undefined;
+  return () => why.show(collection, query, neighbour, options);
 }
 
 /** {decode: 3.2, forward: 12, search: 0.3} -> "decode 3.2 ms · forward 12 ms · search 0.3 ms" */

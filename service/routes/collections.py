@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
 from index import Collection
-from service.engine import notices
+from service.engine import kept_grids, notices
 from service.forms import problems
 from service.indexing import spool
 from service.routes import CollectionDep, EngineDep
@@ -25,6 +25,7 @@ async def create_collection(engine: EngineDep, new: NewCollection) -> Collection
             keep=new.keep,
             dtype=new.dtype,
             index=new.index.model_dump(),
+            keep_grids=new.keep_grids,
         )
         return _body(made)
 
@@ -70,6 +71,7 @@ def _body(collection: Collection) -> CollectionBody:
         },
         weights={s.origin["network"]: s.origin["weights"] for s in collection.spaces.values()},
         keep=collection.settings["keep"],
+        keep_grids=kept_grids(collection),
         index=IndexPolicy(**collection.settings["index"]),
         items=status["items"],
         created_at=collection.created_at,

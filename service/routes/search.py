@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
+from index import Verification
 from service import forms
 from service.problems import Problem
 from service.query import Example, Query, search
@@ -39,6 +40,7 @@ _FIELDS: Mapping[str, Any] = {
         "description": "a method, or JSON with its parameters",
         "examples": ["diffusion", '{"method": "k-reciprocal", "shortlist": 300}'],
     },
+    "verify": {"type": "string", "description": "JSON", "examples": ['{"n": 25}']},
     "negatives": {
         "type": "string",
         "description": "JSON: ids or URLs to be unlike",
@@ -77,6 +79,7 @@ async def search_collection(
                 metadata=n.metadata,
                 width=n.width,
                 height=n.height,
+                inliers=n.inliers,
             )
             for n in answer.neighbours
         ],
@@ -98,6 +101,7 @@ def _query(body: SearchBody, pictures: Sequence[bytes]) -> Query:
         filter=body.filter,
         expansion=body.expansion.model_dump() if body.expansion else None,
         rerank=body.rerank,
+        verify=Verification(**body.verify.model_dump()) if body.verify else None,
     )
 
 

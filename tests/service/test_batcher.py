@@ -1,7 +1,7 @@
 """Dynamic batching: order, lanes, isolation, back pressure."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -23,7 +23,9 @@ class Gated(Extractor):
         self.poison: list[Prepared] = []
         self.most = 1000
 
-    def forward(self, batch: Sequence[Prepared]) -> dict[str, np.ndarray]:
+    def forward(
+        self, batch: Sequence[Prepared], grids: Collection[str] = ()
+    ) -> dict[str, np.ndarray]:
         self.entered.set()
         self.gate.wait(30)
         self.batches.append(len(batch))
@@ -31,7 +33,7 @@ class Gated(Extractor):
             raise RuntimeError("out of memory")
         if any(bad is prepared for bad in self.poison for prepared in batch):
             raise ValueError("poisoned")
-        return super().forward(batch)
+        return super().forward(batch, grids)
 
 
 @pytest.fixture(scope="module")

@@ -81,6 +81,10 @@ def test_a_folder_is_indexed_then_searched(pool5: Command, pictures: Path) -> No
     table = pool5("search", str(pictures / "3.png"), "--region", "0,0,0.5,1")
     assert table.returncode == 0
     assert "score" in table.stdout
+    verified = parsed(
+        pool5("search", str(pictures / "3.png"), "-k", "3", "--verify", "2", "--json")
+    )
+    assert ["inliers" in neighbour for neighbour in verified["neighbours"]] == [True, True, False]
 
 
 def test_descriptors_go_to_standard_output_or_a_file(

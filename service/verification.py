@@ -1,0 +1,163 @@
+"""Spatial verification of a short list, from kept grids or from what is kept of the pictures."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from index import Collection, CollectionError, Item, Neighbour, Verification
+from index.ranking import spatial
+from models import PictureError, Region, decode, scaled_side
+from models.extractor import crop
+from models.local import LocalDescriptors, local_descriptors
+from models.spec import find_layer, parse
+from service import grids
+from service.batcher import Vectors, awaited
+from service.clock import Clock
+from service.engine import Engine, kept_grids
+from service.problems import Problem
+
+SIDE = {"original": 768, "thumbnail": 320}
+"""The longer side of what is recomputed, in pixels, by what is kept of pictures."""
+
+HANDFUL = 16
+"""Pictures whose grids are in memory at once."""
+
+Subject = bytes | Item
+"""The picture that is searched by."""
+
+
+def verified(
+    engine: Engine,
+    collection: Collection,
+    subject: Subject,
+    region: Region | None,
+    found: Sequence[Neighbour],
+    asked: Verification,
+    clock: Clock,
+) -> list[Neighbour]:
+    """`found` with the first `asked.n` in the order of their inliers, the others behind them.
+
+    Raises Problem: `item-picture-missing`, `request-timeout`, `verify-no-grid`.
+    """
+    short, rest = found[: asked.n], found[asked.n :]
+    looking = _Looking(engine, collection, layer_of(collection, asked.layer), clock)
+    (query,) = looking.at([subject], region)
+    counted: list[Neighbour] = []
+    for at in range(0, len(short), HANDFUL):
+        clock.check(engine.settings.request_timeout_s, f"verifying more than {at} neighbours")
+        handful = short[at : at + HANDFUL]
+        described = looking.at([_item(collection, neighbour) for neighbour in handful])
+        with clock.measure("search"):
+            counted += [
+                replace(neighbour, inliers=_inliers(query, other))
+                for neighbour, other in zip(handful, described, strict=True)
+            ]
+    order = spatial.reranked(
+        [neighbour.inliers or 0 for neighbour in counted],
+        [neighbour.score for neighbour in counted],
+        asked.inliers,
+    )
+    return [*(counted[at] for at in order), *rest]
+
+
+def layer_of(collection: Collection, asked: str | None = None) -> str:
+    """The layer whose positions are compared: the one asked, or the first that is kept.
+
+    Otherwise it is the layer of `mid`, or of the first space with a grid. Raises SpecError, and
+    Problem (`verify-no-grid`).
+    """
+    specs = {name: space.spec for name, space in collection.spaces.items()}
+    named = [specs[name] for name in sorted(specs, key=_mid_first)]
+    choices = [specs.get(asked, asked)] if asked else [*kept_grids(collection), *named]
+    for spec in map(parse, choices):
+        if find_layer(spec.network, spec.layer).stride is not None:
+            return spec.grid
+    raise Problem(
+        "verify-no-grid",
+        f"{', '.join(choices)} of collection {collection.name!r}: no grid to verify by; name "
+        "another layer",
+    )
+
+
+def _mid_first(name: str) -> bool:
+    return name != "mid"
+
+
+def _item(collection: Collection, neighbour: Neighbour) -> Item | None:
+    try:
+        return collection.get(neighbour.id)
+    except CollectionError:
+        return None  # It was removed since it was found.
+
+
+def _inliers(query: LocalDescriptors | None, other: LocalDescriptors | None) -> int:
+    if query is None or other is None:
+        return 0
+    found = spatial.verify((query.vectors, query.positions), (other.vectors, other.positions))
+    return found.inliers
+
+
+@dataclass(frozen=True)
+class _Looking:
+    """Local descriptors of pictures, all of one layer and one scale."""
+
+    engine: Engine
+    collection: Collection
+    layer: str
+    clock: Clock
+
+    def at(
+        self, pictures: Sequence[Subject | None], region: Region | None = None
+    ) -> list[LocalDescriptors | None]:
+        """In their order, None for None; those whose grid is not kept share forward passes."""
+        if self.layer in kept_grids(self.collection):
+            return [self._in_grid(picture, region) if picture else None for picture in pictures]
+        contents = [self._content(picture) if picture else None for picture in pictures]
+        return self._anew(contents, region)
+
+    def _in_grid(self, picture: Subject, region: Region | None) -> LocalDescriptors:
+        """At the scale of the kept grids."""
+        layers = [self.layer]
+        if isinstance(picture, Item):
+            seen = grids.of_item(self.engine, self.collection, picture, layers, region, self.clock)
+        else:
+            extractor = self.engine.extractor(self.collection)
+            seen = grids.passed(self.engine, extractor, picture, layers, region, self.clock)
+        cover = seen.covers[self.layer]
+        return local_descriptors(seen.grids[self.layer], seen.width, seen.height, cover)
+
+    def _anew(
+        self, contents: Sequence[bytes | None], region: Region | None
+    ) -> list[LocalDescriptors | None]:
+        """From whole pictures, larger than descriptors are made from: a finer grid."""
+        extractor = self.engine.extractor_of_grid(self.collection, self.layer)
+        side = SIDE.get(self.collection.settings["keep"], SIDE["original"])
+        waiting: list[tuple[tuple[int, int], Future[Vectors]] | None] = []
+        for content in contents:
+            image = self._decoded(content, side, region) if content else None
+            if image is None:
+                waiting.append(None)
+                continue
+            prepared = extractor.prepare_whole(image, side)
+            future = self.engine.batcher.submit(extractor, prepared, "query", [self.layer])
+            waiting.append((image.size, future))
+        with self.clock.measure("forward"):
+            return [self._local(*one) if one else None for one in waiting]
+
+    def _decoded(self, content: bytes, side: int, region: Region | None) -> Image.Image | None:
+        """None: what was kept can no longer be read, and nothing can be said of it."""
+        with self.clock.measure("decode"), self.engine.query_decoders:
+            try:
+                image = decode(content, self.engine.limits, scaled_side(side, region)).image
+            except PictureError:
+                return None
+            return crop(image, region) if region else image
+
+    def _local(self, size: tuple[int, int], future: Future[Vectors]) -> LocalDescriptors:
+        grid = awaited(future, self.engine.settings.request_timeout_s)[self.layer]
+        return local_descriptors(grid, *size)
+
+    def _content(self, picture: Subject) -> bytes:
+        return grids.picture_of(self.collection, picture) if isinstance(picture, Item) else picture

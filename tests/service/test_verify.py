@@ -1,0 +1,145 @@
+"""Spatial verification in a search: what shows the same thing comes first, however it is kept."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from service.engine import Engine
+from tests.service.conftest import Upload
+
+COLLECTIONS = {
+    "originals": {"keep": "original"},
+    "thumbnails": {"keep": "thumbnail"},
+    "grids": {"keep": "nothing", "keep_grids": ["mid"]},
+}
+
+
+def scene(seed: int) -> Image.Image:
+    """Random shapes: rich in places that differ from one another."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (12, 16, 3)).astype(np.uint8)
+    return Image.fromarray(blocks).resize((480, 360), Image.Resampling.NEAREST)
+
+
+def shifted(picture: Image.Image, by: int) -> Image.Image:
+    """The same thing, seen a little further to the left, and mirrored where it leaves the frame."""
+    pixels = np.asarray(picture)
+    return Image.fromarray(np.concatenate([pixels[:, by:], pixels[:, :by]], axis=1))
+
+
+def scrambled(picture: Image.Image, seed: int) -> Image.Image:
+    """The same parts in other places: alike to any descriptor that pools."""
+    blocks = np.asarray(picture.resize((16, 12), Image.Resampling.NEAREST)).reshape(-1, 3)
+    mixed = np.random.default_rng(seed).permutation(blocks).reshape(12, 16, 3)
+    return Image.fromarray(mixed).resize((480, 360), Image.Resampling.NEAREST)
+
+
+def encoded(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def filled(client: TestClient, name: str) -> dict[str, str]:
+    """A collection of one scene shifted, its parts scrambled, and others; ids by name."""
+    made = client.post("/v1/collections", json={"name": name, **COLLECTIONS[name]})
+    assert made.status_code == 201, made.text
+    pictures = {
+        "same.png": shifted(scene(1), 30),
+        **{f"scrambled-{n}.png": scrambled(scene(1), n) for n in range(3)},
+        **{f"other-{n}.png": scene(n + 10) for n in range(2)},
+    }
+    files = [("files", (n, encoded(picture), "image/png")) for n, picture in pictures.items()]
+    outcomes = client.post(f"/v1/collections/{name}/items", files=files).json()["items"]
+    return {outcome["name"]: outcome["id"] for outcome in outcomes}
+
+
+@pytest.mark.parametrize("name", COLLECTIONS)
+def test_the_same_thing_comes_first_with_the_most_inliers(client: TestClient, name: str) -> None:
+    filled(client, name)
+    files = {"file": ("q.png", encoded(scene(1)), "image/png")}
+    data = {"verify": json.dumps({"n": 6, "layer": "mid"}), "space": "high", "k": "6"}
+    answer = client.post(f"/v1/collections/{name}/search", files=files, data=data)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()["neighbours"]
+    assert found[0]["name"] == "same.png"
+    assert found[0]["inliers"] >= 15
+    assert found[0]["inliers"] > 2 * max(n["inliers"] for n in found[1:])
+
+
+def test_an_item_is_verified_without_decode_or_forward_where_grids_are_kept(
+    client: TestClient,
+) -> None:
+    ids = filled(client, "grids")
+    body = {"item": ids["same.png"], "verify": {"n": 3}, "k": 5}
+    answer = client.post("/v1/collections/grids/search", json=body).json()
+    assert (answer["took_ms"]["decode"], answer["took_ms"]["forward"]) == (0, 0)
+    verified = [n["inliers"] is not None for n in answer["neighbours"]]
+    assert verified == [True, True, True, False, False]
+
+
+def test_pages_of_a_verified_search_continue_one_another(client: TestClient) -> None:
+    ids = filled(client, "grids")
+    body = {"item": ids["same.png"], "verify": {"n": 4, "inliers": 5}}
+
+    def page(k: int, offset: int) -> dict:
+        return client.post(
+            "/v1/collections/grids/search", json={**body, "k": k, "offset": offset}
+        ).json()
+
+    whole, first, second = page(5, 0), page(2, 0), page(3, 2)
+    assert first["neighbours"] + second["neighbours"] == whole["neighbours"]
+    assert (first["more"], second["more"]) == (True, False)
+
+
+def test_a_search_without_verification_says_nothing_of_inliers(
+    client: TestClient, upload: Upload
+) -> None:
+    (outcome, _) = upload(1, 2)
+    body = {"item": outcome["id"]}
+    found = client.post("/v1/collections/default/search", json=body).json()["neighbours"]
+    assert [n["inliers"] for n in found] == [None]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"verify": {"n": 0}}, "request-invalid"),
+        ({"verify": {"n": 1000}}, "request-invalid"),
+        ({"verify": {"m": 1}}, "request-invalid"),
+        ({"verify": {"layer": "alexnet/fc6"}}, "verify-no-grid"),
+        ({"verify": {"layer": "alexnet/conv9"}}, "spec-unknown-layer"),
+        ({"verify": {"layer": "vgg19/conv5_4"}}, "spec-invalid"),
+        ({"verify": {"n": 5}, "positives": ["ITEM"]}, "verify-several"),
+    ],
+)
+def test_what_cannot_be_verified_is_refused(
+    client: TestClient, upload: Upload, body: dict, code: str
+) -> None:
+    (outcome,) = upload(1)
+    sent = {"item": outcome["id"], **body}
+    if "positives" in sent:
+        sent["positives"] = [outcome["id"]]
+    answer = client.post("/v1/collections/default/search", json=sent)
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+def test_a_picture_that_broke_since_is_not_verified_and_stays_in_its_place(
+    client: TestClient, engine: Engine
+) -> None:
+    ids = filled(client, "thumbnails")
+    collection = engine.catalog.collection("thumbnails")
+    item = collection.get(ids["other-0.png"])
+    folder = engine.settings.data / "pictures" / str(collection.id) / "thumbnail"
+    (folder / item.sha256[:2] / item.sha256).write_bytes(b"no picture")
+    files = {"file": ("q.png", encoded(scene(1)), "image/png")}
+    data = {"verify": '{"n": 6}', "k": "6"}
+    answer = client.post("/v1/collections/thumbnails/search", files=files, data=data)
+    assert answer.status_code == 200, answer.text
+    inliers = {n["name"]: n["inliers"] for n in answer.json()["neighbours"]}
+    assert inliers["other-0.png"] == 0
+    assert inliers["same.png"] >= 15
