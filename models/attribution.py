@@ -5,7 +5,8 @@ has in its pooled channel, so that Σ A over H, W is the pooled vector before it
 SPoC and CroW, sums over positions, these are the summands. MAC and GeM are homogeneous of degree 1,
 f(tX) = t·f(X), and by Euler's theorem Σ X·∂f/∂X = f(X): A is activation × gradient, the gradient
 written out. R-MAC is a sum of MACs over their norms, which are held fixed (with them R-MAC would be
-of degree 0, and activation × gradient would sum to nothing), as are CroW's weights.
+of degree 0, and activation × gradient would sum to nothing), as are CroW's weights. The square
+roots of Hellinger and VLAD are shared out in proportion to what stands under them.
 """
 
 from collections.abc import Callable, Mapping
@@ -57,6 +58,23 @@ def rmac(x: Tensor, levels: float = 3) -> Tensor:
     return parts
 
 
+def hellinger(x: Tensor) -> Tensor:
+    """√mean(X), shared out as X is: twice activation × gradient, for it is of degree ½."""
+    return _shared(pooling.hellinger(x[None])[0], x)
+
+
+def vlad(x: Tensor, words: float = 64) -> Tensor:
+    """Each component of the vector, shared out as the residuals that add up to it."""
+    return _shared(pooling.vlad(x[None], words)[0], x)
+
+
+def _shared(pooled: Tensor, x: Tensor) -> Tensor:
+    """`pooled` (C,) over the positions of X in proportion to them; nothing where they cancel."""
+    total = x.sum(dim=(1, 2))
+    scale = torch.where(total == 0, torch.zeros_like(total), pooled / total)
+    return x * scale[:, None, None]
+
+
 def flatten(x: Tensor) -> Tensor:
     """X itself: nothing is pooled, every activation is a channel of its own."""
     return x
@@ -69,4 +87,6 @@ ATTRIBUTIONS: Mapping[str, Callable[..., Tensor]] = {
     "crow": crow,
     "rmac": rmac,
     "flatten": flatten,
+    "hellinger": hellinger,
+    "vlad": vlad,
 }

@@ -1,17 +1,19 @@
 """Why two pictures are neighbours: the cosine of their descriptors, position by position."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from models import spec as specs
 from models.attribution import ATTRIBUTIONS
 from models.extractor import Descriptors, DescriptorSpace, Grid
-from models.pooling import pool
-from models.spec import DescriptorSpec
+from models.pooling import pool_joined
+from models.spec import DescriptorSpec, find_layer
+
+Grids = Mapping[str, Grid]
+"""Activations of one picture by `network/layer`, C×H×W float32 each."""
 
 Heatmap = npt.NDArray[np.float32]
 """H×W float32: what each position of a grid adds to the score."""
@@ -37,22 +39,23 @@ class Explanation:
     neighbour: Side
 
 
-def describe_grid(grid: Grid, space: DescriptorSpace) -> Descriptors:
-    """The descriptor of one picture from its activation C×H×W: (dim,) float32 of norm 1."""
-    vector = _pooled(grid, space.spec)
+def describe_grids(grids: Grids, space: DescriptorSpace) -> Descriptors:
+    """The descriptor of one picture from its activations: (dim,) float32 of norm 1."""
+    vector = _pooled(_of(grids, space.spec), space.spec)
     whitened: Descriptors = space.whitening.apply(vector[None])[0] if space.whitening else vector
     return whitened
 
 
-def explain(query: Grid, neighbour: Grid, space: DescriptorSpace) -> Explanation:
-    """Take the cosine of two grids, C×H×W float32 of any H and W, apart.
+def explain(query: Grids, neighbour: Grids, space: DescriptorSpace) -> Explanation:
+    """Take the cosine of two pictures apart, from their grids C×H×W float32 of any H and W.
 
     With f the pooled vector and d the other picture's descriptor, the score is ⟨f, d⟩/‖f‖, linear
     in f. `models.attribution` takes f apart, so the heatmap is Σ_k A_k·d_k/‖f‖. Whitening is
     affine, (f/‖f‖ - m)·P/n with n the norm of the numerator: d is taken back through P, and m
-    leaves an offset. The descriptor of the other side, and with it all norms, is held fixed.
+    leaves an offset. The descriptor of the other side, and with it all norms, is held fixed. Of
+    joined layers every one has its part of d; their heatmaps are added on the finest grid.
     """
-    q, n = describe_grid(query, space), describe_grid(neighbour, space)
+    q, n = describe_grids(query, space), describe_grids(neighbour, space)
     return Explanation(
         float(np.clip(q @ n, -1, 1)), _side(query, n, space), _side(neighbour, q, space)
     )
@@ -71,29 +74,72 @@ def shares(scores: Mapping[str, float], weights: Mapping[str, float]) -> dict[st
     return {name: part / total if total else 0.0 for name, part in parts.items()}
 
 
-def _pooled(grid: Grid, spec: DescriptorSpec) -> Descriptors:
-    x = torch.from_numpy(np.ascontiguousarray(grid, np.float32))
-    pooled: Descriptors = pool(x[None], spec.pooling, **dict(spec.parameters))[0].numpy()
+def spread(heatmap: npt.NDArray[np.float64], height: int, width: int) -> npt.NDArray[np.float64]:
+    """The same on a finer grid over the same picture: what a cell has, its area shares evenly.
+
+    >>> spread(np.array([[4.0]]), 2, 2).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
+    down = _overlap(heatmap.shape[0], height)
+    across = _overlap(heatmap.shape[1], width)
+    spread_out: npt.NDArray[np.float64] = down.T @ heatmap @ across
+    return spread_out
+
+
+def _overlap(coarse: int, fine: int) -> npt.NDArray[np.float64]:
+    """Which share of each `coarse` cell of a line lies in which `fine` one; rows sum to 1."""
+    edges = np.arange(fine + 1) / fine * coarse
+    starts = np.arange(coarse)[:, None]
+    inside = np.clip(edges[None] - starts, 0, 1)
+    return np.diff(inside, axis=1)
+
+
+def _of(grids: Grids, spec: DescriptorSpec) -> list[Grid]:
+    return [grids[name] for name in spec.grids]
+
+
+def _pooled(grids: Sequence[Grid], spec: DescriptorSpec) -> Descriptors:
+    tensors = [torch.from_numpy(np.ascontiguousarray(grid, np.float32))[None] for grid in grids]
+    pooled: Descriptors = pool_joined(tensors, spec.pooling, **dict(spec.parameters))[0].numpy()
     return pooled
 
 
-def _side(grid: Grid, other: Descriptors, space: DescriptorSpace) -> Side:
+def _side(seen: Grids, other: Descriptors, space: DescriptorSpace) -> Side:
     spec, whitening = space.spec, space.whitening
+    grids = _of(seen, spec)
     toward, offset = other.astype(np.float64), 0.0
     if whitening:
-        centred = (_pooled(grid, spec) - whitening.mean).astype(np.float64)
+        centred = (_pooled(grids, spec) - whitening.mean).astype(np.float64)
         length = max(float(np.linalg.norm(centred @ whitening.projection)), 1e-12)
         toward = whitening.projection.astype(np.float64) @ toward / length
         offset = -float(whitening.mean @ toward)
-    parts = _attributed(grid, spec)
-    # Flattened, every activation is a channel; pooled, all positions share their channel's.
-    towards = toward.reshape(parts.shape if spec.pooling == "flatten" else (-1, 1, 1))
-    norm = np.linalg.norm(parts if spec.pooling == "flatten" else parts.sum(axis=(1, 2)))
-    heatmap = (parts * towards).sum(axis=0) / max(float(norm), 1e-12)
-    if specs.find_layer(spec.network, spec.layer).stride is None:
+    attributed = [_attributed(grid, spec) for grid in grids]
+    lengths = [part.size if spec.pooling == "flatten" else len(part) for part in attributed]
+    towards = np.split(toward, np.cumsum(lengths)[:-1])
+    heatmaps, norms = zip(
+        *(_heatmap(part, its, spec) for part, its in zip(attributed, towards, strict=True)),
+        strict=True,
+    )
+    joined = max(np.sqrt(np.count_nonzero(norms)), 1.0)
+    placed = [
         # Tokens and the like stand in no picture: all that is known is their sum.
-        heatmap = heatmap.sum(keepdims=True).reshape(1, 1)
-    return Side(heatmap.astype(np.float32), offset)
+        heatmap if find_layer(spec.network, layer).stride else heatmap.sum().reshape(1, 1)
+        for heatmap, layer in zip(heatmaps, spec.layers, strict=True)
+    ]
+    height, width = (max(sides) for sides in zip(*(one.shape for one in placed), strict=True))
+    heatmap = sum(spread(one, height, width) for one in placed) / joined
+    return Side(np.asarray(heatmap, np.float32), offset)
+
+
+def _heatmap(
+    parts: npt.NDArray[np.float64], toward: npt.NDArray[np.float64], spec: DescriptorSpec
+) -> tuple[npt.NDArray[np.float64], float]:
+    """What each position of one layer adds to its cosine with `toward`, and the layer's norm."""
+    # Flattened, every activation is a channel; pooled, all positions share their channel's.
+    flat = spec.pooling == "flatten"
+    norm = float(np.linalg.norm(parts if flat else parts.sum(axis=(1, 2))))
+    towards = toward.reshape(parts.shape if flat else (-1, 1, 1))
+    return (parts * towards).sum(axis=0) / max(norm, 1e-12), norm
 
 
 def _attributed(grid: Grid, spec: DescriptorSpec) -> npt.NDArray[np.float64]:

@@ -9,13 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 
 from models.activations import Trunk
 from models.decode import Limits, decode
 from models.errors import PictureError, SpecError
-from models.pooling import pool
+from models.pooling import pool_joined
 from models.preprocess import Pixels, Preprocessing, prepare, prepare_whole
 from models.runtime import choose_device
 from models.spec import DescriptorSpec, find_layer, fingerprint, parse
@@ -195,7 +193,13 @@ class Extractor:
             activations = trunk(pixels)
             for name, space in self.spaces.items():
                 if space.spec.network == network:
-                    vectors = _pooled(space.spec, activations).cpu().numpy()
+                    spec = space.spec
+                    pooled = pool_joined(
+                        [activations[layer] for layer in spec.layers],
+                        spec.pooling,
+                        **dict(spec.parameters),
+                    )
+                    vectors = pooled.cpu().numpy()
                     whitening = space.whitening
                     seen[name] = whitening.apply(vectors) if whitening else vectors
             for layer, activation in activations.items():
@@ -237,13 +241,6 @@ class Extractor:
             if isinstance(picture, bytes):
                 raise
             raise PictureError(error.code, f"{picture}: {error}") from error
-
-
-def _pooled(spec: DescriptorSpec, activations: Mapping[str, Tensor]) -> Tensor:
-    """The layers of a spec, pooled and joined: B×D float32, L2-normalised."""
-    parameters = dict(spec.parameters)
-    each = [pool(activations[layer], spec.pooling, **parameters) for layer in spec.layers]
-    return each[0] if len(each) == 1 else F.normalize(torch.cat(each, dim=1), dim=1)
 
 
 def scaled_side(min_side: int, region: Region | None) -> int:

@@ -6,7 +6,7 @@ Every operator takes X, float32 of shape B×C×H×W (non-negative where it follo
 gives B×D float32, not yet normalised.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor
 
@@ -178,3 +178,14 @@ def pool(activation: Tensor, pooling: str, **parameters: float) -> Tensor:
     A vector of zeros (a black picture in a dead layer) stays zero rather than becoming NaN.
     """
     return F.normalize(POOLINGS[pooling].operator(activation.float(), **parameters), dim=1)
+
+
+def pool_joined(activations: Sequence[Tensor], pooling: str, **parameters: float) -> Tensor:
+    """Pool several layers, B×C×H×W each, concatenate with equal weights, L2-normalise: B×ΣD.
+
+    >>> one, other = torch.ones(1, 2, 3, 3), torch.ones(1, 2, 5, 5)
+    >>> pool_joined([one, other], "spoc").tolist()
+    [[0.5, 0.5, 0.5, 0.5]]
+    """
+    each = [pool(activation, pooling, **parameters) for activation in activations]
+    return each[0] if len(each) == 1 else F.normalize(torch.cat(each, dim=1), dim=1)

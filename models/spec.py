@@ -55,9 +55,9 @@ class DescriptorSpec:
         return tuple(self.layer.split("+"))
 
     @property
-    def grid(self) -> str:
-        """The activation that is pooled, `network/layer`: specs that share it share its grid."""
-        return f"{self.network}/{self.layer}"
+    def grids(self) -> tuple[str, ...]:
+        """The activations that are pooled, `network/layer`: specs that share one share its grid."""
+        return tuple(f"{self.network}/{layer}" for layer in self.layers)
 
     @property
     def base(self) -> "DescriptorSpec":

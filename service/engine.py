@@ -264,11 +264,10 @@ def _grids(names: Sequence[str], spaces: Mapping[str, DescriptorSpace]) -> list[
             raise SpecError(
                 "spec-invalid", f"{name!r} is no space and no layer of {sorted(networks)}"
             )
-        if find_layer(spec.network, spec.layer).stride is None:
-            raise SpecError(
-                "spec-no-grid", f"{spec.grid} has no grid to keep: choose a layer below"
-            )
-        found.append(spec.grid)
+        for layer, grid in zip(spec.layers, spec.grids, strict=True):
+            if find_layer(spec.network, layer).stride is None:
+                raise SpecError("spec-no-grid", f"{grid} has no grid to keep: choose a layer below")
+            found.append(grid)
     return list(dict.fromkeys(found))
 
 

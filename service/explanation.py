@@ -52,17 +52,13 @@ def why(
     weights = fusion.weights({space: 1.0} if isinstance(space, str) else space)
     collection.check_spaces(weights)
     described = engine.extractor(collection).spaces
-    layer = {name: described[name].spec.grid for name in weights}
-    layers = list(dict.fromkeys(layer.values()))
+    layers = list(dict.fromkeys(grid for name in weights for grid in described[name].spec.grids))
     clock = Clock()
     if region and isinstance(query, Item) and _flattened(described, weights):
         query = grids.picture_of(collection, query)  # Fewer cells would be fewer dimensions.
     asked = _seen(engine, collection, query, layers, region, clock)
     found = _seen(engine, collection, neighbour, layers, None, clock)
-    explained = {
-        name: explain(asked.grids[layer[name]], found.grids[layer[name]], described[name])
-        for name in weights
-    }
+    explained = {name: explain(asked.grids, found.grids, described[name]) for name in weights}
     share = shares({name: one.score for name, one in explained.items()}, weights)
     parts = [
         Part(
@@ -70,13 +66,13 @@ def why(
             weight=weight,
             score=explained[name].score,
             share=share[name],
-            query=(explained[name].query, asked.covers[layer[name]]),
-            neighbour=(explained[name].neighbour, found.covers[layer[name]]),
+            query=(explained[name].query, asked.covers[described[name].spec.grids[-1]]),
+            neighbour=(explained[name].neighbour, found.covers[described[name].spec.grids[-1]]),
         )
         for name, weight in weights.items()
     ]
     parts.sort(key=lambda part: -part.share)
-    gridded = (part.space for part in parts if _has_grid(described[part.space].spec))
+    gridded = (part.space for part in parts if _deepest_is_grid(described[part.space].spec))
     best = next(gridded, None)
     where = _where(asked, found, described[best]) if best else None
     return Why(sum(part.weight * part.score for part in parts), parts, where)
@@ -100,11 +96,12 @@ def _flattened(described: Mapping[str, DescriptorSpace], names: Iterable[str]) -
     return any(described[name].spec.pooling == "flatten" for name in names)
 
 
-def _has_grid(spec: DescriptorSpec) -> bool:
-    return find_layer(spec.network, spec.layer).stride is not None
+def _deepest_is_grid(spec: DescriptorSpec) -> bool:
+    return find_layer(spec.network, spec.layers[-1]).stride is not None
 
 
 def _where(asked: Seen, found: Seen, described: DescriptorSpace) -> Region:
-    layer = described.spec.grid
+    """Of joined layers the deepest looks for the whole of the query."""
+    layer = described.spec.grids[-1]
     there, _ = match(asked.grids[layer], found.grids[layer], described)
     return box(there, found.covers[layer], *found.grids[layer].shape[1:])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from index import Collection, Item
 from index.grids import unpack
 from models import Extractor, Region, decode, scaled_side
-from models.explanation import describe_grid
+from models.explanation import describe_grids
 from models.extractor import Grid
 from models.region import WHOLE, box, cells, covered
 from service.batcher import Vectors, awaited
@@ -117,12 +117,9 @@ def pooled(
     described = engine.extractor(collection).spaces
     if any(described[name].spec.pooling == "flatten" for name in spaces):
         return None  # Fewer cells are fewer dimensions.
-    layers = {described[name].spec.grid for name in spaces}
+    layers = {grid for name in spaces for grid in described[name].spec.grids}
     whole = kept(engine, collection, item, layers)
     there = whole.cut(region) if whole else None
     if there is None:
         return None
-    return {
-        name: describe_grid(there.grids[described[name].spec.grid], described[name])
-        for name in spaces
-    }
+    return {name: describe_grids(there.grids, described[name]) for name in spaces}

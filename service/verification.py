@@ -65,15 +65,17 @@ def verified(
 def layer_of(collection: Collection, asked: str | None = None) -> str:
     """The layer whose positions are compared: the one asked, or the first that is kept.
 
-    Otherwise it is the layer of `mid`, or of the first space with a grid. Raises SpecError, and
+    Otherwise it is the layer of `mid`, or of the first space with a grid; of joined layers the
+    deepest. Raises SpecError, and
     Problem (`verify-no-grid`).
     """
     specs = {name: space.spec for name, space in collection.spaces.items()}
     named = [specs[name] for name in sorted(specs, key=_mid_first)]
     choices = [specs.get(asked, asked)] if asked else [*kept_grids(collection), *named]
     for spec in map(parse, choices):
-        if find_layer(spec.network, spec.layer).stride is not None:
-            return spec.grid
+        for layer, grid in zip(reversed(spec.layers), reversed(spec.grids), strict=True):
+            if find_layer(spec.network, layer).stride is not None:
+                return grid
     raise Problem(
         "verify-no-grid",
         f"{', '.join(choices)} of collection {collection.name!r}: no grid to verify by; name "

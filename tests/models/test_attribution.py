@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from models.attribution import ATTRIBUTIONS, crow, gem, mac, rmac, spoc
-from models.explanation import describe_grid, explain, shares
+from models.attribution import ATTRIBUTIONS, crow, gem, mac, rmac, spoc, vlad
+from models.explanation import Explanation, describe_grids, explain, shares, spread
 from models.extractor import DescriptorSpace, Grid
 from models.pooling import POOLINGS, crow_weights, pool, rmac_regions
 from models.spec import parse
@@ -30,9 +30,20 @@ def random_grid(seed: int, *shape: int) -> Grid:
     return np.maximum(values, 0).astype(np.float32)
 
 
-def space(pooling: str, whitening: Whitening | None = None) -> DescriptorSpace:
+LAYER = "alexnet/conv5"
+SMALL = {"vlad": {"words": 2.0}}
+"""Parameters that fit six channels."""
+
+
+def space(
+    pooling: str, whitening: Whitening | None = None, layers: str = "conv5"
+) -> DescriptorSpace:
     weights = WeightsFolder().resolve("alexnet", "untrained")
-    return DescriptorSpace(parse(f"alexnet/conv5/{pooling}"), 6, "f" * 64, weights, whitening)
+    return DescriptorSpace(parse(f"alexnet/{layers}/{pooling}"), 6, "f" * 64, weights, whitening)
+
+
+def explained_by(q: Grid, n: Grid, of: DescriptorSpace) -> Explanation:
+    return explain({LAYER: q}, {LAYER: n}, of)
 
 
 def test_every_pooling_can_be_taken_apart() -> None:
@@ -43,8 +54,9 @@ def test_every_pooling_can_be_taken_apart() -> None:
 @given(x=grids)
 @settings(max_examples=40, deadline=None)
 def test_the_parts_sum_to_the_pooled_vector(pooling: str, x: Grid) -> None:
-    parts = ATTRIBUTIONS[pooling](torch.from_numpy(x).double())
-    pooled = POOLINGS[pooling].operator(torch.from_numpy(x)[None].double())[0]
+    given = SMALL.get(pooling, {})
+    parts = ATTRIBUTIONS[pooling](torch.from_numpy(x).double(), **given)
+    pooled = POOLINGS[pooling].operator(torch.from_numpy(x)[None].double(), **given)[0]
     summed = parts.flatten() if pooling == "flatten" else parts.sum(dim=(1, 2))
     np.testing.assert_allclose(summed, pooled, rtol=1e-6, atol=1e-6)
 
@@ -90,12 +102,15 @@ def test_rmac_gives_each_region_s_maximum_its_share() -> None:
     np.testing.assert_allclose(rmac(torch.from_numpy(x)).numpy(), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("pooling", ["mac", "spoc", "gem", "crow", "rmac", "spoc(centre=1)"])
+@pytest.mark.parametrize(
+    "pooling",
+    ["mac", "spoc", "gem", "crow", "rmac", "hellinger", "vlad(words=2)", "spoc(centre=1)"],
+)
 @given(q=grids, n=grids)
 @settings(max_examples=40, deadline=None)
 def test_both_heatmaps_sum_to_the_cosine(pooling: str, q: Grid, n: Grid) -> None:
     described = space(pooling)
-    explained = explain(q, n, described)
+    explained = explained_by(q, n, described)
     vectors = [
         pool(torch.from_numpy(x)[None], described.spec.pooling, **dict(described.spec.parameters))
         for x in (q, n)
@@ -110,7 +125,7 @@ def test_both_heatmaps_sum_to_the_cosine(pooling: str, q: Grid, n: Grid) -> None
 
 def test_a_flattened_layer_is_explained_cell_by_cell() -> None:
     q, n = random_grid(3), random_grid(4)
-    explained = explain(q, n, space("flatten"))
+    explained = explained_by(q, n, space("flatten"))
     norms = np.linalg.norm(q) * np.linalg.norm(n)
     np.testing.assert_allclose(explained.query.heatmap, (q * n).sum(axis=0) / norms, atol=1e-6)
 
@@ -118,12 +133,13 @@ def test_a_flattened_layer_is_explained_cell_by_cell() -> None:
 @pytest.mark.parametrize("pooling", ["gem", "spoc", "rmac"])
 def test_whitening_leaves_an_offset_and_the_sum_is_still_the_score(pooling: str) -> None:
     plain = space(pooling)
-    samples = np.stack([describe_grid(random_grid(seed), plain) for seed in range(40)])
+    samples = np.stack([describe_grids({LAYER: random_grid(seed)}, plain) for seed in range(40)])
     whitened = space(pooling, fit(samples, 3, "test"))
     q, n = random_grid(100), random_grid(101)
-    explained = explain(q, n, whitened)
+    explained = explained_by(q, n, whitened)
     by_hand = [
-        (describe_grid(x, plain) - whitened.whitening.mean) @ whitened.whitening.projection
+        (describe_grids({LAYER: x}, plain) - whitened.whitening.mean)
+        @ whitened.whitening.projection
         for x in (q, n)
     ]
     cosine = by_hand[0] @ by_hand[1] / np.linalg.norm(by_hand[0]) / np.linalg.norm(by_hand[1])
@@ -133,16 +149,53 @@ def test_whitening_leaves_an_offset_and_the_sum_is_still_the_score(pooling: str)
         assert float(side.heatmap.sum()) + side.offset == pytest.approx(cosine, abs=1e-4)
 
 
+@pytest.mark.parametrize("pooling", ["gem", "spoc", "mac", "rmac"])
+def test_of_joined_layers_the_heatmaps_are_added_on_the_finest_grid(pooling: str) -> None:
+    joined = space(pooling, layers="conv3+conv5")
+    sides = [
+        {"alexnet/conv3": random_grid(seed, 4, 6, 6), LAYER: random_grid(seed + 9, 6, 3, 3)}
+        for seed in (1, 2)
+    ]
+    explained = explain(sides[0], sides[1], joined)
+    alone = [
+        explain(sides[0], sides[1], space(pooling, layers=layer)) for layer in ("conv3", "conv5")
+    ]
+    assert explained.score == pytest.approx(sum(one.score for one in alone) / 2, abs=1e-6)
+    assert explained.query.heatmap.shape == (6, 6)
+    coarse = np.kron(alone[1].query.heatmap, np.ones((2, 2))) / 4
+    np.testing.assert_allclose(
+        explained.query.heatmap, (alone[0].query.heatmap + coarse) / 2, atol=1e-6
+    )
+    assert float(explained.neighbour.heatmap.sum()) == pytest.approx(explained.score, abs=1e-4)
+
+
+@given(
+    heatmap=hnp.arrays(np.float64, (3, 4), elements=st.floats(-1, 1)),
+    height=st.integers(3, 11),
+    width=st.integers(4, 11),
+)
+def test_spreading_a_heatmap_keeps_its_sum(heatmap: Grid, height: int, width: int) -> None:
+    finer = spread(heatmap, height, width)
+    assert finer.shape == (height, width)
+    assert float(finer.sum()) == pytest.approx(float(heatmap.sum()), abs=1e-9)
+
+
+def test_residuals_that_cancel_have_no_part_in_vlad() -> None:
+    x = torch.tensor([[[1.0, -1.0]], [[0.5, 0.5]]], dtype=torch.float64)
+    assert vlad(x, words=1)[0].abs().sum() == 0
+    assert vlad(x, words=1)[1].sum() == pytest.approx(1.0)
+
+
 def test_grids_of_different_sizes_are_compared() -> None:
-    explained = explain(random_grid(1, 6, 3, 9), random_grid(2, 6, 8, 2), space("gem"))
+    explained = explained_by(random_grid(1, 6, 3, 9), random_grid(2, 6, 8, 2), space("gem"))
     assert explained.query.heatmap.shape == (3, 9)
     assert explained.neighbour.heatmap.shape == (8, 2)
 
 
 def test_a_dead_grid_explains_nothing_and_gives_no_nan() -> None:
     dead = np.zeros((6, 3, 3), np.float32)
-    for pooling in POOLINGS:
-        explained = explain(dead, dead, space(pooling))
+    for pooling in POOLINGS.keys() - {"vlad"} | {"vlad(words=2)"}:
+        explained = explained_by(dead, dead, space(pooling))
         assert np.isfinite(explained.query.heatmap).all()
 
 

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from index.grids import pack, unpack
 from models import decode
-from models.explanation import describe_grid
+from models.explanation import describe_grids
 from models.region import cells, covered
 from service.engine import Engine
 from tests.pictures import encoded, picture
@@ -44,7 +44,7 @@ def test_a_box_on_an_item_pools_its_grid_without_decode_or_forward(
     image = decode(encoded(0)).image
     grid = extractor.forward([extractor.prepare(image)], [LAYER])[LAYER][0]
     inside = cells(region, covered(160, 120, extractor.preprocessing(LAYER)), *grid.shape[1:])
-    query = describe_grid(inside.of(grid), extractor.spaces["high"])
+    query = describe_grids({LAYER: inside.of(grid)}, extractor.spaces["high"])
     gallery = extractor.describe([picture(n) for n in range(1, 5)])["high"]
     expected = dict(zip(ids[1:], gallery @ query, strict=True))
     assert {n["id"] for n in found["neighbours"]} == set(expected)
@@ -140,9 +140,9 @@ def test_scores_from_a_packed_grid_are_those_of_the_full_precision(
     prepared = [extractor.prepare(picture(n)) for n in range(4)]
     grids = extractor.forward(prepared, [LAYER])[LAYER]
     space = extractor.spaces[""]
-    full = np.stack([describe_grid(grid, space) for grid in grids])
+    full = np.stack([describe_grids({LAYER: grid}, space) for grid in grids])
     again = [unpack(pack({LAYER: grid}))[LAYER] for grid in grids]
-    packed = np.stack([describe_grid(grid, space) for grid in again])
+    packed = np.stack([describe_grids({LAYER: grid}, space) for grid in again])
     assert np.abs(full @ full.T - packed @ packed.T).max() < 2e-3
 
 
