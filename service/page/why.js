@@ -20,8 +20,8 @@ export function start() {
   });
 }
 
-/** Explain `neighbour` as found by `query`, `{item}` or `{files}` with one; `options`: space, region. */
-export async function show(collection, query, neighbour, options) {
+/** Explain `neighbour` as found by `query`, `{item}` or `{files}` with one: cosines, however it was ranked. */
+export async function show(collection, query, neighbour, { space, region }) {
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
@@ -32,18 +32,18 @@ export async function show(collection, query, neighbour, options) {
     query: side("why-query", $("query-picture").src, $("query-picture").alt || "The query"),
     neighbour: side("why-neighbour", api.thumbnail(collection, neighbour.id), neighbour.name),
   };
-  outline(sides.query, options.region, "searched");
+  outline(sides.query, region, "searched");
   if (!$("why").open) $("why").showModal();
   $("why").setAttribute("aria-busy", "true");
   try {
-    const found = await api.explain(collection, query, { neighbour: neighbour.id, ...options }, signal);
+    const found = await api.explain(collection, query, { neighbour: neighbour.id, space, region }, signal);
     outline(sides.neighbour, found.where, "best match");
     $("why-score").textContent = `Score ${found.score.toFixed(3)}`;
     showSpaces(found.spaces, (space) => showHeat(sides, space));
     showHeat(sides, found.spaces[0]);
   } catch (error) {
     if (error.name === "AbortError") return;
-    $("why-problem").replaceChildren(problemBlock(error, () => show(collection, query, neighbour, options)));
+    $("why-problem").replaceChildren(problemBlock(error, () => show(collection, query, neighbour, { space, region })));
   } finally {
     if (signal === asking.signal) $("why").setAttribute("aria-busy", "false");
   }

@@ -88,6 +88,19 @@ def test_with_several_spaces_each_has_its_share_and_its_own_heatmaps(visit: Visi
     assert widths == {27 * 24, 13 * 24}  # conv2 and conv5 of AlexNet
 
 
+def test_what_was_ranked_anew_is_explained_by_its_cosine(visit: Visit, pictures: Pictures) -> None:
+    page = visit.open()
+    choose(page, pictures["discs-3.png"])
+    with page.expect_response("**/search"):
+        page.select_option("#rerank", "k-reciprocal")
+    card = page.locator("#neighbours .card").nth(1)
+    card.hover()
+    with page.expect_response("**/explain") as answered:
+        card.get_by_role("button", name="Why").click()
+    assert answered.value.status == 200
+    expect(page.locator("#why-score")).to_contain_text("Score")
+
+
 def test_what_several_pictures_share_has_no_why(visit: Visit, pictures: Pictures) -> None:
     page = visit.open()
     choose(page, pictures["discs-1.png"], pictures["stripes-1.png"])
