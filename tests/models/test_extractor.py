@@ -48,9 +48,7 @@ def test_joined_layers_give_the_mean_of_their_cosines() -> None:
     described = extractor.describe(pictures)
     assert extractor.spaces["both"].dim == described["both"].shape[1] == 384 + 256
     cosines = {name: rows @ rows.T for name, rows in described.items()}
-    np.testing.assert_allclose(
-        cosines["both"], (cosines["one"] + cosines["other"]) / 2, atol=1e-5
-    )
+    np.testing.assert_allclose(cosines["both"], (cosines["one"] + cosines["other"]) / 2, atol=1e-5)
 
 
 def test_bytes_a_file_and_a_decoded_picture_are_the_same_picture(
