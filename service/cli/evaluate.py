@@ -8,19 +8,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from models import Extractor, Limits, SpecError, WhiteningFolder, parse
+from models import Limits, parse
 from service import logs
+from service.cli.advise import advice
+from service.cli.describing import extractor_of, show_failures, weights_of
 from service.cli.options import Json, console, print_json, status, takes_settings
-from service.cli.progress import counted, transferred
-from service.engine import Engine, weights_folder
+from service.cli.progress import counted
+from service.engine import Engine
 from service.evaluating import page
 from service.evaluating.album import FolderAlbum
-from service.evaluating.report import DifferenceBody, IntervalBody, Report, report_of
+from service.evaluating.report import DifferenceBody, Report, report_of, shown
 from service.evaluating.study import FOLDERS, Study, study_collection, study_folder, truth_of
 from service.problems import Problem
 from service.settings import Settings
-
-SHOWN_FAILURES = 10
 
 
 @takes_settings(
@@ -56,6 +56,17 @@ def evaluate(
     space: Annotated[
         list[str] | None, typer.Option(help="space, with --collection; by default all")
     ] = None,
+    advise: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="say which spec to use for pictures like these"),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--network", help="network to compare, with --advise; again for several"),
+    ] = None,
+    items: Annotated[
+        int, typer.Option(min=1, help="how many a collection will hold, with --advise")
+    ] = 100_000,
     report: Annotated[Path | None, typer.Option(help="write a page with plots, .html")] = None,
     output: Annotated[Path | None, typer.Option(help="write all numbers, .json")] = None,
     json: Json = False,
@@ -63,10 +74,19 @@ def evaluate(
     """Measure how well descriptors retrieve: mAP, mP@k, recall@k, with confidence intervals."""
     logs.configure(settings.log_format, level=40)
     _check_folders(report, output)
+    if advise and not (pictures or spec or collection or space):
+        networks = list(dict.fromkeys(compare or [settings.network]))
+        advice(settings, advise, truth, networks, weights, items, (report, output), json)
+        return
+    if advise or compare:
+        raise Problem(
+            "evaluation-unclear",
+            "give --advise FOLDER with --network, and neither PICTURES, --spec nor --collection",
+        )
     if collection and not (pictures or spec):
         study = _of_collection(settings, collection, label, space)
     elif pictures and not (collection or space):
-        study = _of_folder(settings, pictures, truth, spec or ["alexnet/high"], weights or ["auto"])
+        study = _of_folder(settings, pictures, truth, spec or ["alexnet/high"], weights or [])
     else:
         raise Problem("evaluation-unclear", "give PICTURES with --spec, or --collection")
     found = report_of(study)
@@ -94,17 +114,8 @@ def _of_folder(
     album = FolderAlbum(folder, settings.max_picture_bytes)
     truth = truth_of(album, said)
     canonical = list(dict.fromkeys(str(parse(text)) for text in specs))
-    with transferred("downloading weights") as downloading:
-        extractor = Extractor(
-            {text: text for text in canonical},
-            weights=_weights(canonical, weights),
-            folder=weights_folder(settings, downloading),
-            whitenings=WhiteningFolder(settings.data / "whitenings"),
-            device=settings.device,
-            limits=Limits(settings.max_picture_bytes, settings.max_pixels, settings.max_frames),
-        )
-    for notice in extractor.notices:
-        status.print(notice, markup=False)
+    networks = [parse(text).network for text in canonical]
+    extractor = extractor_of(settings, canonical, weights_of(networks, weights))
     with counted(f"describing {escape(truth.name)}") as (progress, task):
         return study_folder(
             extractor,
@@ -116,20 +127,6 @@ def _of_folder(
                 task, completed=done, total=total, remark=f"{failed} failed" if failed else ""
             ),
         )
-
-
-def _weights(specs: list[str], given: list[str]) -> dict[str, str]:
-    """Weights by network; what names no network is for all the others."""
-    networks = [parse(text).network for text in specs]
-    named = dict(choice.split("=", 1) for choice in given if "=" in choice)
-    rest = [choice for choice in given if "=" not in choice]
-    if len(rest) > 1 or not named.keys() <= set(networks):
-        raise SpecError(
-            "spec-weights-unclear",
-            f"--weights {', '.join(given)}: give one for all networks, and others as "
-            f"NETWORK=WEIGHTS for {', '.join(dict.fromkeys(networks))}",
-        )
-    return dict.fromkeys(networks, rest[0] if rest else "auto") | named
 
 
 def _of_collection(settings: Settings, name: str, label: str, spaces: list[str] | None) -> Study:
@@ -148,22 +145,15 @@ def _show(report: Report) -> None:
             first, *others = (result.measures[name] for name in report.set.measures)
             means = [f"{found.mean:.3f}" for found in others]
             named = [Text(variant)] if several else []
-            table.add_row(spec.spec, str(spec.dim), *named, Text(_interval(first)), *means)
+            table.add_row(spec.spec, str(spec.dim), *named, Text(shown(first)), *means)
     console.print(table)
     for found in report.differences:
         console.print(_difference(report, found, several), markup=False)
-    if report.failed:
-        status.print(f"{len(report.failed)} pictures are left out")
-    for failure in report.failed[:SHOWN_FAILURES]:
-        status.print(f"  {failure.name}: {failure.detail} ({failure.code})", markup=False)
+    show_failures(report.failed)
 
 
 def _difference(report: Report, found: DifferenceBody, several: bool) -> str:
     a, b = report.specs[found.a].spec, report.specs[found.b].spec
     variant = f", {found.variant}" if several else ""
     p = f"p = {found.p:.3f}" if found.p >= 0.001 else "p < 0.001"
-    return f"{b} − {a}{variant}: {found.measure} {_interval(found.difference, '+')}, {p}"
-
-
-def _interval(found: IntervalBody, sign: str = "") -> str:
-    return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
+    return f"{b} − {a}{variant}: {found.measure} {shown(found.difference, '+')}, {p}"
