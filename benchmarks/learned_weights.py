@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.labelled import LEVELS, Labelled, describe
 
+from benchmarks.labelled import LEVELS, Labelled, describe
 from index.ranking.learning import average_precisions, learn_weights
 
 LEARNED = ("clothing", "packages")

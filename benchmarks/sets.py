@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +37,13 @@ def opened(name: str) -> list[Image.Image]:
     return [decode(path.read_bytes(), Limits(), 512).image for path in files(name)]
 
 
+@cache
 def truth(name: str) -> GroundTruth:
     """Leave-one-out over a set, its gallery in the order of `SETS`."""
     paths = [path for part in SETS[name] for path in files(part)]
     labels = [str(path.parent.relative_to(SHARED)) for path in paths]
     asking = np.arange(len(paths)) < len(files(name))
-    said = by_labels(name, [path.name for path in paths], labels)
+    said = by_labels(name, [str(path.relative_to(SHARED)) for path in paths], labels)
     return said.restricted(np.ones(len(paths), bool), asking)
 
 
