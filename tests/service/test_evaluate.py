@@ -1,6 +1,7 @@
 """`pool5 evaluate` from pictures to its table, its JSON and its page."""
 
 import html
+import io
 import json
 import logging
 import pickle
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import structlog
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from index.evaluation import Box, leave_one_out
 from models import Extractor, Limits, WeightsFolder
@@ -190,6 +192,19 @@ def test_a_batch_that_fails_costs_only_its_culprit(
     assert described.kept.tolist() == [True, True, True, True, False, True]
     assert [failure.name for failure in described.failed] == ["4"]
     assert done[-1] == (6, 6, 1)
+
+
+def test_a_picture_with_nothing_to_describe_is_left_out() -> None:
+    flat = io.BytesIO()
+    Image.new("RGB", (80, 60), (90, 120, 30)).save(flat, "PNG")
+    asked = [Picture("flat", flat.getvalue), Picture("lively", lambda: encoded(1))]
+    by_hand = Extractor({"words": "sift/vlad64", "colour": "colour/rgb8"}, device="cpu")
+    described = describe_all(by_hand, asked)
+    assert described.kept.tolist() == [False, True]
+    (failure,) = described.failed
+    assert (failure.name, failure.code) == ("flat", "descriptor-zero")
+    assert "space 'words'" in failure.detail
+    assert all(not rows[0].any() and rows[1].any() for rows in described.vectors.values())
 
 
 def test_a_picture_is_described_once_however_often_it_is_asked_for(
