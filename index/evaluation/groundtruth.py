@@ -62,6 +62,12 @@ class Judgement:
     positives: Indexes
     junk: Indexes = field(default_factory=lambda: NONE)
 
+    def without(self, own: int) -> "Judgement":
+        """The same with the query's own picture junk, unless it is positive."""
+        return (
+            self if own in self.positives else Judgement(self.positives, np.append(self.junk, own))
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Query:

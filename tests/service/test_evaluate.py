@@ -156,6 +156,28 @@ def test_revisited_oxford_from_a_file(pool5: Command, folder: Path, tmp_path: Pa
     assert [failure["code"] for failure in found["failed"]] == ["picture-missing"]
 
 
+@pytest.mark.parametrize("named", ["0", "0.png", "object-0/0.png"])
+def test_a_query_by_another_name_does_not_find_itself(
+    extractor: Extractor, folder: Path, tmp_path: Path, named: str
+) -> None:
+    given = {
+        "version": 1,
+        "gallery": ["0.png", "object-0/1.png", "object-1/3.png"],
+        "queries": [
+            {"picture": named, "positives": ["object-0/1.png"]},
+            {"picture": named, "positives": ["0.png", "object-0/1.png"]},
+            {"picture": "object-2/6.png", "positives": ["object-1/3.png"]},
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(given))
+    study = studied(extractor, folder, str(tmp_path / "truth.json"))
+    judged = [query.judged["all"] for query in study.truth.queries]
+    assert [judgement.junk.tolist() for judgement in judged] == [[0], [], []]
+    for tried in study.tried:
+        # What is alike within an object is found first, and the query itself does not precede it.
+        assert tried.evaluations["all"].values["mAP"][:2].tolist() == [1, 1]
+
+
 def test_a_query_region_is_cut_out_before_the_network(extractor: Extractor) -> None:
     content = encoded(3, size=(200, 100))
     boxes = [Box(20, 10, 120, 90, pixels=True), Box(0.1, 0.1, 0.6, 0.9), Box(0.7, 0, 0.7, 1), None]

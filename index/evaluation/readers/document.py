@@ -92,11 +92,9 @@ def _judgement(file: str, picture: str, given: Any, numbers: Mapping[str, int]) 
                 raise _broken(file, f"query {picture!r} names {name!r}, not in the gallery")
         return np.array([numbers[name] for name in names], dtype=np.int64)
 
-    positives, junk = indexes("positives"), indexes("junk")
+    judgement = Judgement(indexes("positives"), indexes("junk"))
     own = numbers.get(picture)
-    if own is not None and own not in positives:
-        junk = np.append(junk, own)
-    return Judgement(positives, junk)
+    return judgement if own is None else judgement.without(own)
 
 
 def _box(file: str, picture: str, found: Mapping[str, Any]) -> Box | None:
