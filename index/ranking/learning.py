@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index.errors import CollectionError
+from index.evaluation.measures import average_precisions
 from index.item import Vector
 
 Numbers = npt.NDArray[np.float64]
@@ -89,27 +90,6 @@ def learn_weights(descriptors: Mapping[str, Vector], labels: Sequence[Hashable])
     )
 
 
-def average_precisions(similarities: Vector, classes: Classes, queries: Classes) -> Numbers:
-    """(q,): average precision of each query, an item itself, by `similarities` (q, n) to all.
-
-    `queries` (q,) are their places among the n items; no query counts as its own neighbour.
-    Trapezoidal, as the Oxford and Paris protocol has it: Σ_j (j/r_j + (j+1)/(r_j+1)) / 2 / n_ok
-    over ranks r_j from 0, with j/r := 1 at r = 0. NaN without another item of the class.
-    """
-    scores = similarities.copy()
-    scores[np.arange(queries.size), queries] = -np.inf
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :-1]
-    relevant = classes[order] == classes[queries, np.newaxis]
-    found = np.cumsum(relevant, axis=1)
-    ranks = np.arange(relevant.shape[1])
-    before = np.where(ranks > 0, (found - 1) / np.maximum(ranks, 1), 1)
-    after = found / (ranks + 1)
-    total = (relevant * (before + after) / 2).sum(axis=1)
-    count = relevant.sum(axis=1)
-    precisions: Numbers = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return precisions
-
-
 @dataclass(frozen=True)
 class _Task:
     """Queries (q,) against all n items: cosines (spaces, q, n), classes (n,)."""
@@ -123,9 +103,11 @@ class _Task:
         return cls(cosines[:, queries], classes, queries)
 
     def precisions(self, weights: Numbers) -> Numbers:
-        """(q,) average precisions under weights (spaces,)."""
-        fused = np.tensordot(weights.astype(np.float32), self.spaces, axes=1)
-        return average_precisions(fused, self.classes, self.queries)
+        """(q,) average precisions under weights (spaces,); no query is its own neighbour."""
+        scores = np.tensordot(weights.astype(np.float32), self.spaces, axes=1)
+        scores[np.arange(self.queries.size), self.queries] = -np.inf
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :-1]
+        return average_precisions(self.classes[order] == self.classes[self.queries, np.newaxis])
 
     def mean_ap(self, weights: Numbers) -> float:
         return float(self.precisions(weights).mean())

@@ -6,7 +6,8 @@ import pytest
 from index import CollectionError
 from index.item import Vector
 from index.ranking import fusion
-from index.ranking.learning import average_precisions, learn_weights
+from index.ranking.learning import learn_weights
+from tests.index.evaluation import plainly
 from tests.index.making import units
 
 CLASSES, EACH = 6, 5
@@ -27,15 +28,6 @@ def _space(seed: int, noise: float, told_apart: range) -> Vector:
     return unit.astype(np.float32)
 
 
-def _plain_ap(ranked: list[bool]) -> float:
-    """Average precision by the trapezoids of the Oxford protocol."""
-    places = [rank for rank, relevant in enumerate(ranked) if relevant]
-    total = 0.0
-    for j, r in enumerate(places):
-        total += ((j / r if r else 1.0) + (j + 1) / (r + 1)) / 2
-    return total / len(places)
-
-
 def _map(descriptors: dict[str, Vector], weights: dict[str, float]) -> float:
     return float(_precisions(descriptors, weights).mean())
 
@@ -48,22 +40,9 @@ def _precisions(descriptors: dict[str, Vector], weights: dict[str, float]) -> np
             w * descriptors[name] @ descriptors[name][query] for name, w in weights.items()
         )
         order = [at for at in np.argsort(-scores, kind="stable") if at != query]
-        precisions.append(_plain_ap([LABELS[at] == LABELS[query] for at in order]))
+        alike = [rank for rank, at in enumerate(order) if LABELS[at] == LABELS[query]]
+        precisions.append(plainly.trapezoids(alike))
     return np.array(precisions)
-
-
-def test_average_precision_has_the_published_value() -> None:
-    """AP([0, 2, 5]) = 0.677778: the query itself, then its class at ranks 0, 2 and 5."""
-    classes = np.array([7, 7, 1, 7, 2, 3, 7, 4])
-    similarities = np.float32([[1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]])
-    (found,) = average_precisions(similarities, classes, np.array([0]))
-    assert found == pytest.approx(0.677778, abs=1e-6)
-    assert found == pytest.approx(_plain_ap([True, False, True, False, False, True, False]))
-
-
-def test_a_query_alone_in_its_class_has_no_precision() -> None:
-    found = average_precisions(np.eye(3, dtype=np.float32), np.array([0, 0, 1]), np.arange(3))
-    assert np.isnan(found).tolist() == [False, False, True]
 
 
 def test_weights_are_as_good_as_the_best_of_a_fine_grid() -> None:
