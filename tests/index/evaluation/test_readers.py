@@ -311,7 +311,9 @@ def test_a_structure_of_absurd_form_is_refused_before_it_is_listed(
         + element(1, b"a" * names),
     )
     packed = zlib.compress(structure)
-    content = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + struct.pack("<II", 15, len(packed))
+    content = (
+        b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + struct.pack("<II", 15, len(packed))
+    )
     tracemalloc.start()
     try:
         with pytest.raises(CollectionError, match=said):
