@@ -58,7 +58,9 @@ def average_precisions(relevant: npt.NDArray[np.bool_]) -> npt.NDArray[np.float6
     counts = np.bincount(rows, minlength=len(relevant))
     found = np.arange(rows.size) - (np.cumsum(counts) - counts)[rows]
     areas = np.bincount(rows, _trapezoids(found, ranks), minlength=len(relevant))
-    return np.divide(areas, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    means: npt.NDArray[np.float64] = np.full(counts.shape, np.nan)
+    np.divide(areas, counts, out=means, where=counts > 0)
+    return means
 
 
 def _trapezoids(found: Ranks, ranks: Ranks) -> npt.NDArray[np.float64]:

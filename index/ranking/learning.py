@@ -21,6 +21,8 @@ SHARES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
 """Of the whole weight, moved from one space to another: coarse to fine."""
 LEAST_GAIN = 1e-6
 FOLDS = 5
+EACH = 10
+"""Items of a class in a `sample`: enough to tell how a class is ranked."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,12 @@ class Learned:
         return float(np.nanmean(self.held_out) - np.nanmean(self.single))
 
 
-def learn_weights(descriptors: Mapping[str, Vector], labels: Sequence[Hashable]) -> Learned:
+def learn_weights(descriptors: Mapping[str, Vector], labels: Sequence[Hashable | None]) -> Learned:
     """Weights over spaces that put items of one label before all others.
 
-    `descriptors` are (n, dim) float32 of norm 1 per space, in the order of the n `labels`. Folds
-    are of whole classes. Takes some hundred sorts of n × n numbers in each of FOLDS + 1 fits: draw
-    a sample of a thousand items or two from a large collection.
+    `descriptors` are (n, dim) float32 of norm 1 per space, in the order of the n `labels`; what is
+    labelled None distracts and asks nothing. Folds are of whole classes. Takes some hundred sorts
+    of n × n numbers in each of FOLDS + 1 fits: draw a `sample` from a large collection.
 
     Raises CollectionError (`labels-invalid`) where there are fewer than two labels that two items
     have, or not one label for each descriptor.
@@ -88,6 +90,34 @@ def learn_weights(descriptors: Mapping[str, Vector], labels: Sequence[Hashable])
         single=single,
         even=even,
     )
+
+
+def sample(labels: Sequence[Hashable | None], most: int, seed: int = 0) -> Classes:
+    """(m,) ascending places of at most `most` items to learn weights from.
+
+    Of classes drawn at random, EACH items or an even share of `most`, whichever is more; half of
+    the sample at most are items that no other has the label of.
+
+    >>> sample(["a", "a", "b", "b", "c", None, None], 4).size
+    4
+    """
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    members: dict[Hashable, list[int]] = {}
+    for at in rng.permutation(len(labels)).tolist():
+        members.setdefault(_own(labels[at]), []).append(at)
+    alone = [places[0] for places in members.values() if len(places) == 1][: most // 2]
+    classes = [places for places in members.values() if len(places) > 1]
+    rng.shuffle(classes)
+    each = max(EACH, most // max(1, len(classes)))
+    drawn = [at for places in classes for at in places[:each]][: most - len(alone)]
+    return np.sort(np.array(drawn + alone, dtype=np.int64))
+
+
+def _own(label: Hashable | None) -> Hashable:
+    """What is labelled None is alike to nothing."""
+    return object() if label is None else label
 
 
 @dataclass(frozen=True)
@@ -153,15 +183,17 @@ def _moved(weights: Numbers, giver: int, taker: int, share: float) -> Numbers:
     return moved
 
 
-def _classes(descriptors: Mapping[str, Vector], labels: Sequence[Hashable]) -> Classes:
+def _classes(descriptors: Mapping[str, Vector], labels: Sequence[Hashable | None]) -> Classes:
     """(n,) a number for each label. Raises CollectionError: `labels-invalid`."""
     if not descriptors or any(len(rows) != len(labels) for rows in descriptors.values()):
         given = {name: len(rows) for name, rows in descriptors.items()}
         raise CollectionError(
             "labels-invalid", f"{len(labels)} labels for {given} descriptors: give one for each"
         )
-    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    classes = np.array([numbers[label] for label in labels], dtype=np.int64)
+    numbers: dict[Hashable, int] = {}
+    classes = np.array(
+        [numbers.setdefault(_own(label), len(numbers)) for label in labels], dtype=np.int64
+    )
     if (np.bincount(classes, minlength=1) > 1).sum() < 2:
         raise CollectionError(
             "labels-invalid", "weights are learned from two labels or more with two items each"

@@ -1,5 +1,6 @@
 """`pool5 evaluate`."""
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +16,15 @@ from service.cli.progress import counted, transferred
 from service.engine import Engine, weights_folder
 from service.evaluating import page
 from service.evaluating.album import FolderAlbum
-from service.evaluating.report import DifferenceBody, IntervalBody, Report, report_of
+from service.evaluating.report import (
+    DifferenceBody,
+    IntervalBody,
+    Report,
+    WeightsBody,
+    report_of,
+)
 from service.evaluating.study import FOLDERS, Study, study_collection, study_folder, truth_of
+from service.evaluating.weighing import check_weighable, weigh
 from service.problems import Problem
 from service.settings import Settings
 
@@ -56,6 +64,9 @@ def evaluate(
     space: Annotated[
         list[str] | None, typer.Option(help="space, with --collection; by default all")
     ] = None,
+    learn_weights: Annotated[
+        bool, typer.Option("--learn-weights", help="learn weights over the specs, from labels")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="write a page with plots, .html")] = None,
     output: Annotated[Path | None, typer.Option(help="write all numbers, .json")] = None,
     json: Json = False,
@@ -66,10 +77,16 @@ def evaluate(
     if collection and not (pictures or spec):
         study = _of_collection(settings, collection, label, space)
     elif pictures and not (collection or space):
-        study = _of_folder(settings, pictures, truth, spec or ["alexnet/high"], weights or ["auto"])
+        study = _of_folder(
+            settings, pictures, truth, spec or ["alexnet/high"], weights or ["auto"], learn_weights
+        )
     else:
         raise Problem("evaluation-unclear", "give PICTURES with --spec, or --collection")
-    found = report_of(study)
+    learned = None
+    if learn_weights:
+        with status.status("learning weights"):
+            learned = weigh(study)
+    found = report_of(study, learned)
     if output:
         output.write_text(found.model_dump_json(indent=1), encoding="utf-8")
     if report:
@@ -89,11 +106,18 @@ def _check_folders(*files: Path | None) -> None:
 
 
 def _of_folder(
-    settings: Settings, folder: Path, said: str, specs: list[str], weights: list[str]
+    settings: Settings,
+    folder: Path,
+    said: str,
+    specs: list[str],
+    weights: list[str],
+    weighed: bool,
 ) -> Study:
     album = FolderAlbum(folder, settings.max_picture_bytes)
     truth = truth_of(album, said)
     canonical = list(dict.fromkeys(str(parse(text)) for text in specs))
+    if weighed:
+        check_weighable(canonical, truth)
     with transferred("downloading weights") as downloading:
         extractor = Extractor(
             {text: text for text in canonical},
@@ -152,6 +176,8 @@ def _show(report: Report) -> None:
     console.print(table)
     for found in report.differences:
         console.print(_difference(report, found, several), markup=False)
+    if report.weights:
+        console.print(_learned(report.weights), markup=False, soft_wrap=True)
     if report.failed:
         status.print(f"{len(report.failed)} pictures are left out")
     for failure in report.failed[:SHOWN_FAILURES]:
@@ -161,8 +187,19 @@ def _show(report: Report) -> None:
 def _difference(report: Report, found: DifferenceBody, several: bool) -> str:
     a, b = report.specs[found.a].spec, report.specs[found.b].spec
     variant = f", {found.variant}" if several else ""
-    p = f"p = {found.p:.3f}" if found.p >= 0.001 else "p < 0.001"
-    return f"{b} − {a}{variant}: {found.measure} {_interval(found.difference, '+')}, {p}"
+    return f"{b} − {a}{variant}: {found.measure} {_interval(found.difference, '+')}, {_p(found.p)}"
+
+
+def _learned(found: WeightsBody) -> str:
+    return (
+        f'"space": {dumps(found.space)}\nlearned from {found.items} pictures; on classes held out '
+        f"mAP {found.learned:.3f}, {_interval(found.gain, '+')} beyond the best single space, "
+        f"{_p(found.p)}"
+    )
+
+
+def _p(p: float) -> str:
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
 def _interval(found: IntervalBody, sign: str = "") -> str:

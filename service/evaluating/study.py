@@ -28,8 +28,12 @@ NAMED: Mapping[str, Callable[[Sequence[str]], GroundTruth]] = {
 
 @dataclass(frozen=True, eq=False)
 class Tried:
-    """One spec: where its numbers come from, its descriptors, and what was measured by variant."""
+    """One spec: where its numbers come from, its descriptors, and what was measured by variant.
 
+    `space` is what its space is called: in a collection by its name, elsewhere by the spec.
+    """
+
+    space: str
     spec: str
     fingerprint: str
     dim: int
@@ -118,6 +122,7 @@ def study_folder(
         asked, among = vectors[queries], vectors[gallery]
         tried.append(
             Tried(
+                space=name,
                 spec=str(space.spec),
                 fingerprint=space.fingerprint,
                 dim=space.dim,
@@ -173,6 +178,7 @@ def study_collection(
         asked = vectors[asking]
         tried.append(
             Tried(
+                space=name,
                 spec=space.spec,
                 fingerprint=space.fingerprint,
                 dim=space.dim,

@@ -1,12 +1,15 @@
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from index import CollectionError
 from index.item import Vector
 from index.ranking import fusion
-from index.ranking.learning import learn_weights
+from index.ranking.learning import learn_weights, sample
 from tests.index.evaluation import plainly
 from tests.index.making import units
 
@@ -100,6 +103,40 @@ def test_items_alone_under_their_label_distract_but_do_not_ask() -> None:
     learned = learn_weights({"good": _space(1, 0.3, range(6))}, labels)
     assert np.isnan(learned.held_out).tolist() == [False] * (len(labels) - 1) + [True]
     assert learned.weights == {"good": 1.0}
+
+
+def test_what_is_not_labelled_distracts_and_does_not_ask() -> None:
+    labels = [*LABELS[:-2], "alone", "too"]
+    spaces = {"good": _space(1, 0.3, range(6)), "noise": units(9, len(labels))}
+    unlabelled = learn_weights(spaces, [*LABELS[:-2], None, None])
+    alone = learn_weights(spaces, labels)
+    np.testing.assert_array_equal(unlabelled.held_out, alone.held_out)
+    assert unlabelled.weights == alone.weights
+
+
+@given(
+    st.lists(st.none() | st.integers(0, 30), max_size=120),
+    st.integers(4, 80),
+    st.integers(0, 3),
+)
+def test_a_sample_is_of_classes_that_can_be_learned_from(
+    labels: list[int | None], most: int, seed: int
+) -> None:
+    drawn = sample(labels, most, seed)
+    assert drawn.size <= most
+    assert (np.diff(drawn) > 0).all()
+    if len(labels) <= most:
+        assert drawn.tolist() == list(range(len(labels)))
+    counts = Counter(label for label in labels if label is not None)
+    classes = sum(count > 1 for count in counts.values())
+    if classes:
+        inside = Counter(labels[at] for at in drawn if labels[at] is not None)
+        assert max(inside.values()) > 1
+
+
+def test_a_sample_of_two_large_classes_is_of_both() -> None:
+    drawn = sample([n % 2 for n in range(5_000)], 100)
+    assert np.bincount(drawn % 2).tolist() == [50, 50]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from index.evaluation import Box, leave_one_out
+from index.ranking.learning import learn_weights
 from models import Extractor, Limits, WeightsFolder
 from service.cli import main
 from service.engine import Engine
@@ -115,6 +116,54 @@ def test_a_script_reads_json(pool5: Command, folder: Path) -> None:
     assert len(result["precisions"]) == 101
     assert len(result["per_query"]["queries"]) == len(result["per_query"]["values"]["mAP"]) == 9
     assert found["differences"] == []
+
+
+def test_weights_are_learned_over_specs(pool5: Command, folder: Path) -> None:
+    files = ["--report", "r.html", "--output", "r.json"]
+    specs = ["--spec", LOW, "--spec", HIGH]
+    status, shown, said = pool5(str(folder), *specs, "--learn-weights", *files)
+    assert status == 0, said
+    weights = Report.model_validate_json(Path("r.json").read_text()).weights
+    assert weights is not None
+    assert f'"space": {json.dumps(weights.space)}' in shown
+    assert "on classes held out" in shown
+    assert f"{weights.gain.mean:+.3f}" in shown
+    assert weights.gain.mean == pytest.approx(weights.learned - weights.single)
+    # The same by describing and learning without any of this.
+    good = sorted(path for path in folder.rglob("*.png") if path.name != "broken.png")
+    rows = Extractor({LOW: LOW, HIGH: HIGH}, weights="untrained", device="cpu").describe(good)
+    learned = learn_weights(rows, [path.parent.name for path in good])
+    assert weights.space == pytest.approx(learned.weights, abs=1e-4)
+    assert weights.gain.mean == pytest.approx(learned.gain, abs=1e-4)
+    assert weights.items == len(good)
+    page = Path("r.html").read_text()
+    assert "<h2>Weights</h2>" in page
+    assert all(f">{weight:.4f}</td>" in page for weight in weights.space.values())
+
+
+def test_weights_over_the_spaces_of_a_collection_are_what_its_search_takes(
+    pool5: Command, engine: Engine, client: TestClient, folder: Path
+) -> None:
+    collection = engine.ensure_default()
+    for path in sorted(folder.rglob("[0-9].png")):
+        answer = client.post(
+            "/v1/collections/default/items",
+            files=[("files", (path.name, path.read_bytes(), "image/png"))],
+            data={"metadata": json.dumps({"object": path.parent.name})},
+        )
+        assert answer.status_code == 200
+    arguments = ["--collection", "default", "--label", "object", "--learn-weights", "--json"]
+    status, shown, said = pool5(*arguments)
+    assert status == 0, said
+    space = json.loads(shown)["weights"]["space"]
+    assert space.keys() <= collection.spaces.keys()
+    found = client.post(
+        "/v1/collections/default/search",
+        files={"file": ("q.png", encoded(1), "image/png")},
+        data={"space": json.dumps(space)},
+    )
+    assert found.status_code == 200
+    assert found.json()["space"].keys() == space.keys()
 
 
 def test_names_in_ground_truth_are_only_text(pool5: Command, folder: Path) -> None:
@@ -340,12 +389,19 @@ def test_names_of_ground_truth_find_their_pictures(tmp_path: Path) -> None:
         (["objects", "--weights", "vgg19=untrained"], "vgg19=untrained"),
         (["--collection", "default", "--label", "taste"], "'taste'"),
         (["--collection", "none"], "'none'"),
+        (["objects", "--spec", LOW, "--learn-weights"], "two spaces or more"),
+        (
+            ["objects", "--spec", LOW, "--spec", HIGH, "--learn-weights", "--truth", "judged.json"],
+            "has none",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_status_2(
     pool5: Command, engine: Engine, folder: Path, arguments: list[str], said: str
 ) -> None:
     engine.ensure_default()
+    judged = {"version": 1, "gallery": ["0.png"], "queries": [{"picture": "1.png"}]}
+    Path("judged.json").write_text(json.dumps(judged))
     Path("hostile.pkl").write_bytes(b"cposix\nsystem\n(S'touch created'\ntR.")
     status, _, errors = pool5(*arguments)
     assert status == 2

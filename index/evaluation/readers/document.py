@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def _labelled(file: str, name: str, labels: Any, measures: Sequence[str]) -> Gro
     ):
         raise _broken(file, '"labels" is no object of picture: label or null')
     truth = by_labels(name, list(labels), list(labels.values()))
-    return GroundTruth(name, truth.gallery, truth.queries, measures)
+    return replace(truth, measures=measures)
 
 
 def _query(file: str, given: Any, numbers: Mapping[str, int]) -> Query:
