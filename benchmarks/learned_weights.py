@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.labelled import LEVELS, Labelled, describe
 
+from benchmarks.labelled import LEVELS, Labelled, describe
 from index.evaluation import leave_one_out
 from index.ranking.learning import learn_weights
 

@@ -5,9 +5,9 @@
 Every picture of a set asks the others, by cosine and by each method, with the defaults and with
 neighbourhoods scaled to small galleries: one scaling for all sets, chosen from the size of the
 classes (8 to 24) and not by accuracy; only diffusion's k, seeds and alpha were chosen with sight of
-these sets, because the paper's lose on all of them. Times are CPU milliseconds of `Collection.search(k=10)` itself on
-one thread, medians over queries that alternate between the methods: what it takes on a free
-machine, also where others work beside it. Needs the pictures and weights beside the checkout.
+these sets, because the paper's lose on all of them. Times are CPU milliseconds of
+`Collection.search(k=10)` itself on one thread, medians over queries that alternate between the
+methods: what it takes on a free machine, also where others work beside it.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from typing import Any
 
 import faiss
 import numpy as np
-from benchmarks.labelled import LEVELS, describe
 
+from benchmarks.labelled import LEVELS, describe
 from index import Collection, Expansion, NewItem, Reranking, Space
 from index.evaluation.measures import average_precisions
 from index.ranking.expansion import expand

@@ -75,7 +75,7 @@ class Trunk:
             x = normalise(batch.to(self.device, non_blocking=True), self.preprocessing)
             outputs = self._module.forward(x)
             return {
-                name: _channels_first(outputs[layer.node], layer.channel_axis)
+                name: channels_first(outputs[layer.node], layer.channel_axis)
                 for name, layer in self.layers.items()
             }
 
@@ -88,7 +88,8 @@ def loaded(weights: Weights, layers: Iterable[str]) -> fx.GraphModule:
     return cut.requires_grad_(False)
 
 
-def _channels_first(x: Tensor, channel_axis: int) -> Tensor:
+def channels_first(x: Tensor, channel_axis: int) -> Tensor:
+    """Any activation as B×C×H×W; without a grid it is B×C×1×1, tokens are B×C×N×1."""
     if x.ndim == 2:
         return x[:, :, None, None]
     if x.ndim == 3:

@@ -35,9 +35,9 @@ class Layer:
     """One named activation.
 
     `channel_axis` is 1 for B×C×H×W, 3 for B×H×W×C, 2 for tokens B×N×C; `flat` activations are
-    B×C. `height` and `width` are those of the grid at the network's own input size. `stride` and
-    `receptive_field` are in input pixels. A `receptive_field` of None is the whole picture; a
-    `stride` of None means that there is no grid.
+    B×C. `depth` counts the nodes before it in the forward pass. `height` and `width` are those of
+    the grid at the network's own input size. `stride` and `receptive_field` are in input pixels. A
+    `receptive_field` of None is the whole picture; a `stride` of None means that there is no grid.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Layer:
     stride: int | None
     receptive_field: int | None
     level: str | None
+    depth: int
     pooling: str
     """The one that a spec means where it names none."""
 
@@ -76,6 +77,7 @@ def layers(network: str) -> Mapping[str, Layer]:
     channel_axes = _channel_axes(traced, shapes, size)
     fields = dict(_receptive_fields(traced, shapes))
     levels = {layer.split("/")[0]: level for level, layer in row.levels.items()}
+    depths = {node: depth for depth, node in enumerate(shapes)}
     found = {}
     for name, node in {**row.layers, **_modules(shapes, row.layers)}.items():
         shape = shapes[node]
@@ -93,6 +95,7 @@ def layers(network: str) -> Mapping[str, Layer]:
             stride=jump if len(shape) == 4 and height * width > 1 else None,
             receptive_field=None if field == inf else int(field),
             level=levels.get(name),
+            depth=depths[node],
             pooling=row.poolings.get(name) or ("gem" if height * width > 1 else "flatten"),
         )
     return found

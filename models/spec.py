@@ -33,7 +33,7 @@ _WHITENING = re.compile(r"pca(?P<dim>[1-9]\d{0,5})")
 class DescriptorSpec:
     """A parsed, canonical spec: levels and defaults are resolved, `str` gives the text again.
 
-    `layer` is one layer's name, or several joined by `+`; `layers` has them apart.
+    `layer` is one layer's name, or several joined by `+`, the deepest last.
     """
 
     network: str
@@ -91,7 +91,9 @@ def parse(text: str) -> DescriptorSpec:
         rest.pop()
     if len(rest) > 1:
         raise SpecError("spec-invalid", f"{rest[-1]!r} in {text!r} is no post-processing: {_FORM}")
-    found = [find_layer(row.name, name) for name in layer.split("+")]
+    found = sorted(
+        (find_layer(row.name, name) for name in layer.split("+")), key=lambda one: one.depth
+    )
     if len({one.node for one in found}) < len(found):
         raise SpecError("spec-invalid", f"{text!r} names one layer twice: name each once")
     usual = next((one.pooling for one in found if not one.flat), found[0].pooling)

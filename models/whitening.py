@@ -45,7 +45,8 @@ class Whitening:
 def fit(descriptors: Descriptors, dim: int, base: str) -> Whitening:
     """Fit on N×D descriptors: the `dim` leading eigenvectors of the covariance, scaled by λ^-½.
 
-    On the data itself the result has unit covariance (before the L2 normalisation). Raises
+    On the data itself the result has unit covariance (before the L2 normalisation). Takes
+    O(min(N, D)³), and the first d columns are what a fit to d dimensions gives. Raises
     SpecError (`spec-whitening-samples`) unless N > dim and dim ≤ D.
     """
     count, full = descriptors.shape
@@ -57,14 +58,18 @@ def fit(descriptors: Descriptors, dim: int, base: str) -> Whitening:
         )
     samples = descriptors.astype(np.float64)
     mean = samples.mean(axis=0)
-    eigenvalues, eigenvectors = np.linalg.eigh(
-        np.cov(samples - mean, rowvar=False).reshape(full, full)
-    )
-    leading = np.argsort(eigenvalues)[::-1][:dim]
-    vectors = eigenvectors[:, leading]
+    samples -= mean
+    # XXᵀ and XᵀX have the same eigenvalues but for zeros: the smaller one is solved.
+    by_picture = count < full
+    square = samples @ samples.T if by_picture else samples.T @ samples
+    eigenvalues, vectors = np.linalg.eigh(square / (count - 1))
+    eigenvalues, vectors = eigenvalues[::-1][:dim], vectors[:, ::-1][:, :dim]
+    if by_picture:
+        vectors = samples.T @ vectors
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=0), 1e-12)
     # An eigenvector's sign is arbitrary: fix it, so that the same data give the same file.
     vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)])
-    scales = 1.0 / np.sqrt(np.maximum(eigenvalues[leading], 1e-12))
+    scales = 1.0 / np.sqrt(np.maximum(eigenvalues, 1e-12))
     mean32, projection = mean.astype(np.float32), (vectors * scales).astype(np.float32)
     return Whitening(mean32, projection, base, _sha256(mean32, projection, base))
 

@@ -59,7 +59,10 @@ def jittered(views: Tensor, side: int, generator: torch.Generator) -> Tensor:
     length = round(whole * (0.85 + 0.15 * draw[0]))
     top, left = (int(share * (whole - length + 1)) for share in draw[1:])
     part = views[..., top : top + length, left : left + length]
+    if part.device.type != "cpu":  # Only there bytes are interpolated, and fast.
+        part = part.float()
     scaled = F.interpolate(part, (side, side), mode="bilinear", antialias=True)
-    mirrored = torch.rand(len(views), generator=generator) < 0.5
+    scaled = scaled.round().clamp(0, 255).to(torch.uint8) if scaled.is_floating_point() else scaled
+    mirrored = (torch.rand(len(views), generator=generator) < 0.5).to(scaled.device)
     scaled[mirrored] = scaled[mirrored].flip(-1)
     return scaled

@@ -30,7 +30,8 @@ class Plan:
     """How long and how fast. The learning rate rises over `warmup` steps and falls as a cosine.
 
     `average` is the decay of the running mean of the weights that is the result
-    (Tarvainen & Valpola 2017).
+    (Tarvainen & Valpola 2017). `recipe` is a hash of all that the batches are made of: a checkpoint
+    of another recipe is not gone on with.
     """
 
     steps: int
@@ -38,6 +39,7 @@ class Plan:
     weight_decay: float = 0.05
     warmup: int = 200
     average: float = 0.998
+    recipe: str = ""
     checkpoint_every_s: float = 60.0
 
     def rate(self, step: int) -> float:
@@ -87,8 +89,9 @@ def train(
 ) -> nn.Module:
     """Train from the checkpoint in `folder`, or from the start; return the averaged module.
 
-    Checkpoints are written every minute, when an exception (Ctrl-C among them) ends the training,
-    and at its end. Losses, learning rate and speed go to `folder` in TensorBoard's format.
+    Checkpoints are written every minute, at the end, and when an exception ends the training
+    between two steps; within a step all is half done, and the last checkpoint stands. Losses,
+    learning rate and speed go to `folder` in TensorBoard's format.
 
     Raises TrainingError: `training-plan-differs` where the checkpoint is of another plan or module,
     `training-under-way` where another process trains in this folder, `training-diverged` where a
@@ -112,6 +115,7 @@ def _trained(
     saved = started
     try:
         while state.step < plan.steps:
+            state.whole = False
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 losses = learner.losses(state.step)
             loss = state.advance(losses)
@@ -126,7 +130,8 @@ def _trained(
             if progress is not None:
                 progress(Progress(state.step, plan.steps, speed, smoothed))
     finally:
-        state.save()
+        if state.whole:
+            state.save()
         log.close()
     averaged: nn.Module = state.averaged.module
     return averaged.eval()
@@ -151,6 +156,7 @@ class _State:
 
     def __init__(self, learner: Learner, plan: Plan, folder: Path) -> None:
         self.step = 0
+        self.whole = True  # not within a step
         self.plan = plan
         self.path = folder / CHECKPOINT
         self.module = learner.module.train()
@@ -181,6 +187,7 @@ class _State:
         self.optimizer.step()
         self.averaged.update_parameters(self.module)
         self.step += 1
+        self.whole = True
         return loss
 
     def save(self) -> None:
@@ -220,7 +227,7 @@ class _State:
         self.step = stored["step"]
 
 
-def _lasting(plan: Plan) -> dict[str, float]:
+def _lasting(plan: Plan) -> dict[str, float | str]:
     """What of a plan must not change while it is carried out."""
     facts = asdict(plan)
     del facts["checkpoint_every_s"]

@@ -9,26 +9,20 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from models import Extractor, Limits, SpecError, WhiteningFolder, parse
+from models import Limits, parse
 from service import logs
+from service.cli.advise import advice
+from service.cli.describing import extractor_of, show_failures, weights_of
 from service.cli.options import Json, console, print_json, status, takes_settings
-from service.cli.progress import counted, transferred
-from service.engine import Engine, weights_folder
+from service.cli.progress import counted
+from service.engine import Engine
 from service.evaluating import page
 from service.evaluating.album import FolderAlbum
-from service.evaluating.report import (
-    DifferenceBody,
-    IntervalBody,
-    Report,
-    WeightsBody,
-    report_of,
-)
+from service.evaluating.report import DifferenceBody, Report, WeightsBody, report_of, shown
 from service.evaluating.study import FOLDERS, Study, study_collection, study_folder, truth_of
 from service.evaluating.weighing import check_weighable, weigh
 from service.problems import Problem
 from service.settings import Settings
-
-SHOWN_FAILURES = 10
 
 
 @takes_settings(
@@ -67,6 +61,17 @@ def evaluate(
     learn_weights: Annotated[
         bool, typer.Option("--learn-weights", help="learn weights over the specs, from labels")
     ] = False,
+    advise: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="say which spec to use for pictures like these"),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--network", help="network to compare, with --advise; again for several"),
+    ] = None,
+    items: Annotated[
+        int, typer.Option(min=1, help="how many a collection will hold, with --advise")
+    ] = 100_000,
     report: Annotated[Path | None, typer.Option(help="write a page with plots, .html")] = None,
     output: Annotated[Path | None, typer.Option(help="write all numbers, .json")] = None,
     json: Json = False,
@@ -74,11 +79,21 @@ def evaluate(
     """Measure how well descriptors retrieve: mAP, mP@k, recall@k, with confidence intervals."""
     logs.configure(settings.log_format, level=40)
     _check_folders(report, output)
+    if advise and not (pictures or spec or collection or space or learn_weights):
+        networks = list(dict.fromkeys(compare or [settings.network]))
+        advice(settings, advise, truth, networks, weights, items, (report, output), json)
+        return
+    if advise or compare:
+        raise Problem(
+            "evaluation-unclear",
+            "give --advise FOLDER with --network, and neither PICTURES, --spec, --collection nor "
+            "--learn-weights",
+        )
     if collection and not (pictures or spec):
         study = _of_collection(settings, collection, label, space)
     elif pictures and not (collection or space):
         study = _of_folder(
-            settings, pictures, truth, spec or ["alexnet/high"], weights or ["auto"], learn_weights
+            settings, pictures, truth, spec or ["alexnet/high"], weights or [], learn_weights
         )
     else:
         raise Problem("evaluation-unclear", "give PICTURES with --spec, or --collection")
@@ -118,17 +133,8 @@ def _of_folder(
     canonical = list(dict.fromkeys(str(parse(text)) for text in specs))
     if weighed:
         check_weighable(canonical, truth)
-    with transferred("downloading weights") as downloading:
-        extractor = Extractor(
-            {text: text for text in canonical},
-            weights=_weights(canonical, weights),
-            folder=weights_folder(settings, downloading),
-            whitenings=WhiteningFolder(settings.data / "whitenings"),
-            device=settings.device,
-            limits=Limits(settings.max_picture_bytes, settings.max_pixels, settings.max_frames),
-        )
-    for notice in extractor.notices:
-        status.print(notice, markup=False)
+    networks = [parse(text).network for text in canonical]
+    extractor = extractor_of(settings, canonical, weights_of(networks, weights))
     with counted(f"describing {escape(truth.name)}") as (progress, task):
         return study_folder(
             extractor,
@@ -140,20 +146,6 @@ def _of_folder(
                 task, completed=done, total=total, remark=f"{failed} failed" if failed else ""
             ),
         )
-
-
-def _weights(specs: list[str], given: list[str]) -> dict[str, str]:
-    """Weights by network; what names no network is for all the others."""
-    networks = [parse(text).network for text in specs]
-    named = dict(choice.split("=", 1) for choice in given if "=" in choice)
-    rest = [choice for choice in given if "=" not in choice]
-    if len(rest) > 1 or not named.keys() <= set(networks):
-        raise SpecError(
-            "spec-weights-unclear",
-            f"--weights {', '.join(given)}: give one for all networks, and others as "
-            f"NETWORK=WEIGHTS for {', '.join(dict.fromkeys(networks))}",
-        )
-    return dict.fromkeys(networks, rest[0] if rest else "auto") | named
 
 
 def _of_collection(settings: Settings, name: str, label: str, spaces: list[str] | None) -> Study:
@@ -172,35 +164,28 @@ def _show(report: Report) -> None:
             first, *others = (result.measures[name] for name in report.set.measures)
             means = [f"{found.mean:.3f}" for found in others]
             named = [Text(variant)] if several else []
-            table.add_row(spec.spec, str(spec.dim), *named, Text(_interval(first)), *means)
+            table.add_row(spec.spec, str(spec.dim), *named, Text(shown(first)), *means)
     console.print(table)
     for found in report.differences:
         console.print(_difference(report, found, several), markup=False)
     if report.weights:
         console.print(_learned(report.weights), markup=False, soft_wrap=True)
-    if report.failed:
-        status.print(f"{len(report.failed)} pictures are left out")
-    for failure in report.failed[:SHOWN_FAILURES]:
-        status.print(f"  {failure.name}: {failure.detail} ({failure.code})", markup=False)
+    show_failures(report.failed)
 
 
 def _difference(report: Report, found: DifferenceBody, several: bool) -> str:
     a, b = report.specs[found.a].spec, report.specs[found.b].spec
     variant = f", {found.variant}" if several else ""
-    return f"{b} − {a}{variant}: {found.measure} {_interval(found.difference, '+')}, {_p(found.p)}"
+    return f"{b} − {a}{variant}: {found.measure} {shown(found.difference, '+')}, {_p(found.p)}"
 
 
 def _learned(found: WeightsBody) -> str:
     return (
         f'"space": {dumps(found.space)}\nlearned from {found.items} pictures; on classes held out '
-        f"mAP {found.learned:.3f}, {_interval(found.gain, '+')} beyond the best single space, "
+        f"mAP {found.learned:.3f}, {shown(found.gain, '+')} beyond the best single space, "
         f"{_p(found.p)}"
     )
 
 
 def _p(p: float) -> str:
     return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
-
-
-def _interval(found: IntervalBody, sign: str = "") -> str:
-    return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"

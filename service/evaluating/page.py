@@ -1,7 +1,7 @@
 """A study as one HTML page that needs nothing else: no network, no script, everything escaped."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -13,13 +13,14 @@ from markupsafe import Markup
 
 from models import Limits
 from service.evaluating import plots
+from service.evaluating.advice import AdviceBody, ComparedBody
 from service.evaluating.examples import Ends, Examples
-from service.evaluating.plots import Series
-from service.evaluating.report import COMPARED, Report
+from service.evaluating.plots import Point, Series
+from service.evaluating.report import COMPARED, EXEMPLARY, Report
 from service.evaluating.study import Study
 
-EXEMPLARY = "medium"
-"""The protocol variant that examples are of, where there is more than one."""
+ADVICE_ROWS = 30
+"""Specs in the table of an advice, besides the front; the JSON has all."""
 
 MEANINGS: Mapping[str, str] = {
     "mAP": "mean over queries of average precision, the area under precision over recall by "
@@ -51,6 +52,24 @@ def render(study: Study, report: Report, limits: Limits) -> str:
     shown = EXEMPLARY if EXEMPLARY in variants else variants[0]
     examples = Examples(study, limits)
     ends: Sequence[Ends] = [examples.ends(tried, shown) for tried in study.tried]
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            figures=[_figures(report, variant) for variant in variants],
+            ends=ends,
+            several=len(variants) > 1,
+            highest=partial(_highest, report),
+            scale=partial(_scale, report),
+            swatch=plots.swatch,
+            whisker=plots.whisker,
+            meanings=_meanings(report.set.measures),
+        )
+    )
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("template")),
         autoescape=True,
@@ -59,16 +78,37 @@ def render(study: Study, report: Report, limits: Limits) -> str:
         lstrip_blocks=True,
     )
     environment.filters["moment"] = _moment
-    return environment.get_template("report.html").render(
-        report=report,
-        figures=[_figures(report, variant) for variant in variants],
-        ends=ends,
-        several=len(variants) > 1,
-        highest=partial(_highest, report),
-        scale=partial(_scale, report),
-        swatch=plots.swatch,
-        whisker=plots.whisker,
-        meanings=_meanings(report.set.measures),
+    return environment
+
+
+def render_advice(advice: AdviceBody) -> str:
+    """The page of an advice: its sentences, its table, accuracy against both costs."""
+    networks = list(dict.fromkeys(row.spec.split("/")[0] for row in advice.compared))
+
+    def against(cost: str, of: Callable[[ComparedBody], float]) -> Markup:
+        points = [
+            Point(row.spec, of(row), row.mAP.mean, networks.index(row.spec.split("/")[0]))
+            for row in advice.compared
+        ]
+        return plots.accuracy_against_cost(points, advice.chosen, cost)
+
+    return (
+        _environment()
+        .get_template("advice.html")
+        .render(
+            advice=advice,
+            shown=[
+                row
+                for rank, row in enumerate(advice.compared)
+                if rank < ADVICE_ROWS or row.front or row.spec == advice.chosen
+            ],
+            networks=networks,
+            figures=[
+                against("milliseconds a query", lambda row: row.ms_per_query),
+                against("bytes an item", lambda row: row.bytes_per_item),
+            ],
+            dot=plots.dot,
+        )
     )
 
 

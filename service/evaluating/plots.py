@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from index.evaluation.choosing import front
 from index.evaluation.intervals import Values
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -28,20 +29,38 @@ class Series:
     values: Values
 
 
+@dataclass(frozen=True)
+class Point:
+    """A spec with its cost and accuracy; `number` is that of its network, for its colour."""
+
+    name: str
+    cost: float
+    accuracy: float
+    number: int
+
+
+Ticks = Sequence[tuple[float, str]]
+"""Where an axis has its marks, in 0…1, and what stands there."""
+SHARES: Ticks = [(tick, f"{tick:.1f}") for tick in np.linspace(0, 1, 6).tolist()]
+
+
 class _Axes:
     """A frame with x from 0 to 1 and y from 0 to `top`."""
 
-    def __init__(self, across: str, up: str, top: float, described: str) -> None:
+    def __init__(
+        self, across: str, up: str, top: float, described: str, ticks: Ticks = SHARES
+    ) -> None:
         self.top = top
         self.svg = ET.Element(
             "svg",
             {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img", "aria-label": described},
         )
         ET.SubElement(self.svg, "title").text = described
-        for tick in np.linspace(0, 1, 6):
-            x = self.x(tick)
+        for at, text in ticks:
+            x = self.x(at)
             self._line("grid", x, TOP, x, HEIGHT - BOTTOM)
-            self._text("tick middle", x, HEIGHT - BOTTOM + 16, f"{tick:.1f}")
+            self._text("tick middle", x, HEIGHT - BOTTOM + 16, text)
+        for tick in np.linspace(0, 1, 6):
             y = self.y(tick * top)
             self._line("grid", LEFT, y, WIDTH - RIGHT, y)
             self._text("tick end", LEFT - 7, y + 4, f"{tick * top:.2g}")
@@ -70,6 +89,21 @@ class _Axes:
     def point(self, x: float, y: float, name: str) -> None:
         at = {"cx": f"{self.x(x):.1f}", "cy": f"{self.y(y):.1f}", "r": "3", "class": "point"}
         ET.SubElement(ET.SubElement(self.svg, "circle", at), "title").text = name
+
+    def spot(self, x: float, y: float, point: Point, kind: str) -> None:
+        """A spec as a point in the colour of its network; `kind` is how it stands out."""
+        at = {
+            "cx": f"{self.x(x):.1f}",
+            "cy": f"{self.y(y):.1f}",
+            "r": "3.5",
+            "class": f"spot {kind}",
+        }
+        spot = ET.SubElement(self.svg, "circle", at | {"fill": colour(point.number)})
+        ET.SubElement(spot, "title").text = f"{point.name}: {point.accuracy:.3f}, {point.cost:.3g}"
+
+    def ring(self, x: float, y: float) -> None:
+        at = {"cx": f"{self.x(x):.1f}", "cy": f"{self.y(y):.1f}", "r": "7", "class": "ring"}
+        ET.SubElement(self.svg, "circle", at)
 
     def diagonal(self) -> None:
         self._line("axis dashed", self.x(0), self.y(0), self.x(1), self.y(1))
@@ -108,6 +142,13 @@ def swatch(number: int) -> Markup:
     return Markup(ET.tostring(svg, encoding="unicode"))  # noqa: S704 - escaped by ET
 
 
+def dot(number: int) -> Markup:
+    """A point in the colour of a network, for a legend."""
+    svg = ET.Element("svg", {"viewBox": "0 0 28 8", "class": "swatch", "aria-hidden": "true"})
+    ET.SubElement(svg, "circle", {"cx": "14", "cy": "4", "r": "3.5", "fill": colour(number)})
+    return Markup(ET.tostring(svg, encoding="unicode"))  # noqa: S704 - escaped by ET
+
+
 def precision_recall(specs: Sequence[Series]) -> Markup:
     """Mean interpolated precision over recall; the values are at 101 recalls from 0 to 1."""
     axes = _Axes("recall", "precision", 1.0, "Precision over recall")
@@ -137,6 +178,39 @@ def against(a: Series, b: Series, names: Sequence[str], measure: str) -> Markup:
     for x, y, name in zip(a.values, b.values, names, strict=True):
         axes.point(float(x), float(y), f"{name}: {x:.3f}, {y:.3f}")
     return axes.markup()
+
+
+def accuracy_against_cost(points: Sequence[Point], chosen: str, cost: str) -> Markup:
+    """Every spec by its cost, on a logarithmic axis, and its accuracy in 0…1.
+
+    A line joins the front, on which nothing cheaper is as accurate; a ring is around `chosen`.
+    """
+    costs = np.log10([point.cost for point in points])
+    low, high = float(costs.min()) - 0.05, float(costs.max()) + 0.05
+    places = (costs - low) / (high - low)
+    highest = max(point.accuracy for point in points)
+    top = next(end for end in ENDS if end >= highest)
+    axes = _Axes(cost, "mAP", top, f"mAP against {cost}", _decades(low, high))
+    accuracy = np.array([point.accuracy for point in points])
+    ahead = front(accuracy, costs[:, None])
+    order = np.flatnonzero(ahead)[np.argsort(costs[ahead])]
+    xs = np.append(np.repeat(places[order], 2)[1:], 1.0)
+    axes.curve(len(COLOURS) - 1, xs, np.repeat(accuracy[order], 2), "Pareto front")
+    for point, x, stands_out in zip(points, places.tolist(), ahead, strict=True):
+        axes.spot(x, point.accuracy, point, "front" if stands_out else "behind")
+        if point.name == chosen:
+            axes.ring(x, point.accuracy)
+    return axes.markup()
+
+
+def _decades(low: float, high: float) -> Ticks:
+    """Ticks at 1, 2 and 5 of each power of ten between two logarithms, or fewer where too many."""
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        values = [step * 10.0**power for power in range(-6, 10) for step in steps]
+        inside = [value for value in values if low <= np.log10(value) <= high]
+        if len(inside) <= 7:
+            break
+    return [((float(np.log10(v)) - low) / (high - low), f"{v:,.10g}") for v in inside]
 
 
 def whisker(low: float, mean: float, high: float, top: float, number: int) -> Markup:

@@ -10,11 +10,14 @@ from pydantic import BaseModel, Field
 
 from index.evaluation import Evaluation, Interval, paired
 from index.ranking.learning import Learned
+from service.evaluating.describing import Failure
 from service.evaluating.study import Study, Tried
 from service.indexing.source import printable
 
 COMPARED = "mAP"
 """The measure that specs are compared by."""
+EXEMPLARY = "medium"
+"""The protocol variant to show or to choose by, where there is more than one."""
 
 
 class IntervalBody(BaseModel):
@@ -131,14 +134,7 @@ def report_of(study: Study, learned: Learned | None = None) -> Report:
         ),
         specs=[_spec(tried, names) for tried in study.tried],
         differences=_differences(study),
-        failed=[
-            FailureBody(
-                name=printable(failure.name),
-                code=failure.code,
-                detail=printable(failure.detail),
-            )
-            for failure in study.failed
-        ],
+        failed=[failure_body(failure) for failure in study.failed],
         weights=_weights(learned) if learned else None,
     )
 
@@ -164,7 +160,7 @@ def _result(evaluation: Evaluation, names: list[str]) -> ResultBody:
     return ResultBody(
         queries=evaluation.queries.size,
         left_out=evaluation.left_out,
-        measures={name: _interval(found) for name, found in evaluation.intervals.items()},
+        measures={name: interval_body(found) for name, found in evaluation.intervals.items()},
         precisions=evaluation.precisions.tolist(),
         per_query=PerQueryBody(
             queries=[names[query] for query in evaluation.queries], values=dict(values)
@@ -186,7 +182,7 @@ def _differences(study: Study) -> list[DifferenceBody]:
                     b=number,
                     variant=variant,
                     measure=COMPARED,
-                    difference=_interval(difference.interval),
+                    difference=interval_body(difference.interval),
                     p=difference.p,
                     queries=difference.queries,
                 )
@@ -204,10 +200,27 @@ def _weights(learned: Learned) -> WeightsBody:
         learned=held_out.mean(),
         single=single.mean(),
         even=learned.even[asked].mean(),
-        gain=_interval(gain.interval),
+        gain=interval_body(gain.interval),
         p=gain.p,
     )
 
 
-def _interval(found: Interval) -> IntervalBody:
+def failure_body(failure: Failure) -> FailureBody:
+    """A failure, fit to be printed."""
+    return FailureBody(
+        name=printable(failure.name), code=failure.code, detail=printable(failure.detail)
+    )
+
+
+def interval_body(found: Interval) -> IntervalBody:
+    """An interval as JSON."""
     return IntervalBody(mean=found.mean, low=found.low, high=found.high, level=found.level)
+
+
+def shown(found: IntervalBody, sign: str = "") -> str:
+    """An interval in words.
+
+    >>> shown(IntervalBody(mean=0.5, low=0.4, high=0.62, level=0.95))
+    '0.500 [0.400, 0.620]'
+    """
+    return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"

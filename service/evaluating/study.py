@@ -89,7 +89,22 @@ def _without_themselves(truth: GroundTruth, album: FolderAlbum) -> GroundTruth:
     )
 
 
-def study_folder(
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The pictures of a folder that have descriptors, and the ground truth over them.
+
+    `vectors` are (n, dim) by space for the n pictures asked for; `gallery` and `queries` say which
+    of them those of `truth` are.
+    """
+
+    truth: GroundTruth
+    gallery: Indexes
+    queries: Indexes
+    vectors: dict[str, Descriptors]
+    failed: Sequence[Failure]
+
+
+def sample_folder(
     extractor: Extractor,
     album: FolderAlbum,
     truth: GroundTruth,
@@ -97,11 +112,11 @@ def study_folder(
     threads: int,
     batch_size: int,
     progress: Progress | None = None,
-) -> Study:
-    """Describe every picture once, by all specs of `extractor`, and measure each spec.
+) -> Sample:
+    """Describe every picture once, by all specs of `extractor`.
 
-    Pictures that fail are taken out of the ground truth. Raises EvaluationError (`truth-empty`)
-    where nothing is left.
+    Pictures that fail are taken out of the ground truth. Raises EvaluationError (`truth-empty`,
+    `truth-pictures-missing`) where nothing is left.
     """
     pictures, gallery, queries = _needed(album, truth)
     described = describe_all(
@@ -116,10 +131,29 @@ def study_folder(
         )
     left = truth.restricted(described.kept[gallery], described.kept[queries])
     gallery, queries = gallery[described.kept[gallery]], queries[described.kept[queries]]
+    return Sample(left, gallery, queries, described.vectors, described.failed)
+
+
+def study_folder(
+    extractor: Extractor,
+    album: FolderAlbum,
+    truth: GroundTruth,
+    *,
+    threads: int,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> Study:
+    """Describe every picture once, by all specs of `extractor`, and measure each spec.
+
+    Raises as `sample_folder` does.
+    """
+    sample = sample_folder(
+        extractor, album, truth, threads=threads, batch_size=batch_size, progress=progress
+    )
     tried = []
     for name, space in extractor.spaces.items():
-        vectors = described.vectors.pop(name)
-        asked, among = vectors[queries], vectors[gallery]
+        vectors = sample.vectors.pop(name)
+        asked, among = vectors[sample.queries], vectors[sample.gallery]
         tried.append(
             Tried(
                 space=name,
@@ -131,10 +165,10 @@ def study_folder(
                 notice=space.weights.notice,
                 queries=asked,
                 gallery=among,
-                evaluations=evaluate(asked, among, left),
+                evaluations=evaluate(asked, among, sample.truth),
             )
         )
-    return Study(left, tried, described.failed, album, {})
+    return Study(sample.truth, tried, sample.failed, album, {})
 
 
 def _needed(album: FolderAlbum, truth: GroundTruth) -> tuple[list[Picture], Indexes, Indexes]:

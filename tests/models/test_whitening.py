@@ -31,6 +31,20 @@ def test_the_leading_directions_are_those_of_a_singular_value_decomposition() ->
     np.testing.assert_allclose(np.abs(fitted.projection), np.abs(scaled), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("count", [9, 12, 13, 40])
+def test_fewer_pictures_than_dimensions_give_the_same_directions(count: int) -> None:
+    x = descriptors(count)
+    fitted = whitening.fit(x, 4, "spec@weights")
+    eigenvalues, eigenvectors = np.linalg.eigh(np.cov(x.astype(np.float64), rowvar=False))
+    scaled = eigenvectors[:, ::-1][:, :4] / np.sqrt(eigenvalues[::-1][:4])
+    np.testing.assert_allclose(np.abs(fitted.projection), np.abs(scaled), rtol=1e-3, atol=1e-4)
+
+
+def test_a_fit_to_fewer_dimensions_is_the_first_columns_of_one_to_more() -> None:
+    more, fewer = (whitening.fit(descriptors(), dim, "spec@weights") for dim in (7, 3))
+    np.testing.assert_array_equal(more.projection[:, :3], fewer.projection)
+
+
 def test_whitened_descriptors_have_unit_length() -> None:
     x = descriptors()
     whitened = whitening.fit(x, 6, "spec@weights").apply(x)

@@ -120,7 +120,7 @@ def test_a_script_reads_json(pool5: Command, folder: Path) -> None:
 
 def test_weights_are_learned_over_specs(pool5: Command, folder: Path) -> None:
     files = ["--report", "r.html", "--output", "r.json"]
-    specs = ["--spec", LOW, "--spec", HIGH]
+    specs = ["--spec", LOW, "--spec", HIGH, "--weights", "untrained"]
     status, shown, said = pool5(str(folder), *specs, "--learn-weights", *files)
     assert status == 0, said
     weights = Report.model_validate_json(Path("r.json").read_text()).weights
@@ -389,6 +389,7 @@ def test_names_of_ground_truth_find_their_pictures(tmp_path: Path) -> None:
         (["objects", "--weights", "vgg19=untrained"], "vgg19=untrained"),
         (["--collection", "default", "--label", "taste"], "'taste'"),
         (["--collection", "none"], "'none'"),
+        (["--advise", "objects", "--learn-weights"], "nor --learn-weights"),
         (["objects", "--spec", LOW, "--learn-weights"], "two spaces or more"),
         (
             ["objects", "--spec", LOW, "--spec", HIGH, "--learn-weights", "--truth", "judged.json"],

@@ -1,5 +1,7 @@
 """`pool5 train embedded`."""
 
+import hashlib
+import json as json_module
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ from models.runtime import choose_device, training_precision
 from models.training import embedded
 from models.training.loop import Plan, Progress, train
 from models.training.procedural import render_gallery
-from models.training.shards import prepare
+from models.training.shards import SIZE, prepare
 from models.training.teacher import Teachers
 from models.training.views import Views
 from service import logs
@@ -44,6 +46,11 @@ def train_embedded(
     logs.configure(settings.log_format, level=30)
     if batch % 2:
         raise TrainingError("training-plan-invalid", f"--batch {batch}: pairs need an even number")
+    if batch > shards * SIZE:
+        raise TrainingError(
+            "training-plan-invalid",
+            f"--batch {batch} is more than the {shards * SIZE} views of --shards {shards}",
+        )
     if not pictures and photographs is None:
         raise TrainingError(
             "training-plan-invalid", "there is no picture to learn from: name --photographs"
@@ -67,15 +74,6 @@ def train_embedded(
             shards,
             progress=lambda done, _: bar.update(task, completed=done),
         )
-    plan = Plan(steps, learning_rate)
-    lesson = embedded.Lesson(paths, steps, batch, seed, device)
-    with counted("training", steps) as (bar, task):
-
-        def show(now: Progress) -> None:
-            remark = f"loss {now.loss:.3f}, {now.views_per_s:.0f} views/s"
-            bar.update(task, completed=now.step, remark=remark)
-
-        trained = train(lesson, plan, work, training_precision(device), progress=show)
     facts = {
         "photographs": len(views.photographs),
         "pictures": pictures,
@@ -87,6 +85,16 @@ def train_embedded(
         "seed": seed,
         "teachers": {one.network: one.sha256 for one in teachers.weights},
     }
+    recipe = hashlib.sha256(json_module.dumps(facts, sort_keys=True).encode()).hexdigest()
+    plan = Plan(steps, learning_rate, recipe=recipe)
+    lesson = embedded.Lesson(paths, steps, batch, seed, device)
+    with counted("training", steps) as (bar, task):
+
+        def show(now: Progress) -> None:
+            remark = f"loss {now.loss:.3f}, {now.views_per_s:.0f} views/s"
+            bar.update(task, completed=now.step, remark=remark)
+
+        trained = train(lesson, plan, work, training_precision(device), progress=show)
     path = work / embedded.FILE
     embedded.save(trained, path, facts)
     if json:

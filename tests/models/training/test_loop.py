@@ -4,7 +4,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,6 +55,30 @@ def test_interrupted_it_ends_where_it_would_have_ended(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))  # noqa: B905
 
 
+class Counting(Line):
+    """Normalises, which moves running means on every forward pass; fails once within a step."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        super().__init__()
+        self.module = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        self._fails_at = fails_at
+
+    def losses(self, step: int) -> Mapping[str, Tensor]:
+        found = super().losses(step)
+        if step == self._fails_at:
+            raise KeyboardInterrupt
+        return found
+
+
+def test_interrupted_within_a_step_nothing_is_counted_twice(tmp_path: Path) -> None:
+    whole = train(Counting(), PLAN, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(Counting(fails_at=150), PLAN, tmp_path / "legs")
+    resumed = train(Counting(), PLAN, tmp_path / "legs")
+    pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
 SLOWLY = """
 import sys, time
 from dataclasses import replace
@@ -99,10 +125,12 @@ def test_tensorboard_finds_its_log(tmp_path: Path) -> None:
         assert tag in content
 
 
-def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
-    train(Line(), Plan(steps=2, warmup=1), tmp_path)
+@pytest.mark.parametrize("change", [{"steps": 3}, {"recipe": "other"}, {"learning_rate": 0.1}])
+def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    plan = Plan(steps=2, warmup=1, recipe="one")
+    train(Line(), plan, tmp_path)
     with pytest.raises(TrainingError) as refused:
-        train(Line(), Plan(steps=3, warmup=1), tmp_path)
+        train(Line(), replace(plan, **change), tmp_path)
     assert refused.value.code == "training-plan-differs"
     assert CHECKPOINT in str(refused.value)
 
