@@ -248,10 +248,10 @@ def test_a_batch_that_fails_costs_only_its_culprit(
     contents = [encoded(n) for n in range(6)]
     whole = extractor.forward
 
-    def fails(batch: Any) -> Any:
+    def fails(batch: Any, grids: Any) -> Any:
         if any((prepared.pixels[0] == culprit.pixels[0]).all() for prepared in batch):
             raise RuntimeError("too much")
-        return whole(batch)
+        return whole(batch, grids)
 
     culprit = extractor.prepare(picture(4))
     monkeypatch.setattr(extractor, "forward", fails)
@@ -284,7 +284,7 @@ def test_a_picture_is_described_once_however_often_it_is_asked_for(
     sizes: list[int] = []
     whole = extractor.forward
     monkeypatch.setattr(
-        extractor, "forward", lambda batch: sizes.append(len(batch)) or whole(batch)
+        extractor, "forward", lambda batch, grids: sizes.append(len(batch)) or whole(batch, grids)
     )
     study = studied(extractor, folder)
     assert sum(sizes) == 9
