@@ -26,8 +26,8 @@ import numpy as np
 
 from benchmarks.labelled import LEVELS, describe
 from index import Collection, Expansion, NewItem, Reranking, Space
+from index.evaluation.measures import average_precisions
 from index.ranking.expansion import expand
-from index.ranking.learning import average_precisions
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "alpha-qe": {"expansion": Expansion(n=10)},
@@ -52,12 +52,12 @@ def leave_one_out(
     """(queries,) average precisions; all but the query are ranked, as for a search by item."""
     classes = np.unique(labels, return_inverse=True)[1]
     cosines = vectors @ vectors.T
-    scores = np.empty((queries, len(vectors)), dtype=np.float32)
+    relevant = []
     for at in range(queries):
         others = np.delete(np.arange(len(vectors)), at)
         order = _ranked(cosines, vectors, at, others, way)
-        scores[at, order] = -np.arange(len(order))
-    return average_precisions(scores, classes, np.arange(queries))
+        relevant.append(classes[order] == classes[at])
+    return average_precisions(np.array(relevant))
 
 
 def _ranked(

@@ -62,6 +62,12 @@ class Judgement:
     positives: Indexes
     junk: Indexes = field(default_factory=lambda: NONE)
 
+    def without(self, own: int) -> "Judgement":
+        """The same with the query's own picture junk, unless it is positive."""
+        return (
+            self if own in self.positives else Judgement(self.positives, np.append(self.junk, own))
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Query:
@@ -76,6 +82,8 @@ class Query:
 class GroundTruth:
     """Queries over a gallery of pictures by name; `measures` are what its protocol reports.
 
+    `labels` are those of the gallery, where labels are all that is behind the judgements.
+
     Raises EvaluationError: `truth-empty`, `truth-name-twice`, `truth-index-outside`,
     `truth-variants-differ`, `evaluation-measure-unknown`.
     """
@@ -84,6 +92,7 @@ class GroundTruth:
     gallery: Sequence[str]
     queries: Sequence[Query]
     measures: Sequence[str] = USUAL
+    labels: Sequence[Hashable | None] | None = None
 
     def __post_init__(self) -> None:
         if not self.gallery or not self.queries:
@@ -153,7 +162,10 @@ class GroundTruth:
             if kept
         ]
         names = [name for name, kept in zip(self.gallery, gallery, strict=True) if kept]
-        return replace(self, gallery=names, queries=left)
+        labels = self.labels and [
+            label for label, kept in zip(self.labels, gallery, strict=True) if kept
+        ]
+        return replace(self, gallery=names, queries=left, labels=labels)
 
 
 def by_labels(name: str, pictures: Sequence[str], labels: Sequence[Hashable | None]) -> GroundTruth:
@@ -176,4 +188,4 @@ def by_labels(name: str, pictures: Sequence[str], labels: Sequence[Hashable | No
         for index, (picture, label) in enumerate(zip(pictures, labels, strict=True))
         if label is not None
     ]
-    return GroundTruth(name, pictures, queries)
+    return GroundTruth(name, pictures, queries, labels=labels)

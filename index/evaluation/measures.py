@@ -43,10 +43,31 @@ def average_precision(ranks: Ranks) -> float:
     >>> round(average_precision(np.array([0, 2, 5])), 6)
     0.677778
     """
-    found = np.arange(ranks.size)
+    return float(_trapezoids(np.arange(ranks.size), ranks).mean())
+
+
+def average_precisions(relevant: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """`average_precision` of many rankings at once, (q,); NaN where nothing is relevant.
+
+    `relevant` (q, n) says of each rank whether a positive stands there; junk has been removed.
+
+    >>> average_precisions(np.array([[True, False, True], [False, True, False]])).tolist()
+    [0.7916666666666666, 0.25]
+    """
+    rows, ranks = np.divmod(np.flatnonzero(relevant), relevant.shape[1])
+    counts = np.bincount(rows, minlength=len(relevant))
+    found = np.arange(rows.size) - (np.cumsum(counts) - counts)[rows]
+    areas = np.bincount(rows, _trapezoids(found, ranks), minlength=len(relevant))
+    means: npt.NDArray[np.float64] = np.full(counts.shape, np.nan)
+    np.divide(areas, counts, out=means, where=counts > 0)
+    return means
+
+
+def _trapezoids(found: Ranks, ranks: Ranks) -> npt.NDArray[np.float64]:
+    """The mean of the precisions just before and at a positive; `found` are those before it."""
     before = np.where(ranks > 0, found / np.maximum(ranks, 1), 1.0)
-    after = (found + 1) / (ranks + 1)
-    return float((before + after).mean() / 2)
+    heights: npt.NDArray[np.float64] = (before + (found + 1) / (ranks + 1)) / 2
+    return heights
 
 
 def stepped_average_precision(ranks: Ranks) -> float:

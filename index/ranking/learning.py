@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index.errors import CollectionError
+from index.evaluation.measures import average_precisions
 from index.item import Vector
 
 Numbers = npt.NDArray[np.float64]
@@ -20,6 +21,8 @@ SHARES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
 """Of the whole weight, moved from one space to another: coarse to fine."""
 LEAST_GAIN = 1e-6
 FOLDS = 5
+EACH = 10
+"""Items of a class in a `sample`: enough to tell how a class is ranked."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,12 @@ class Learned:
         return float(np.nanmean(self.held_out) - np.nanmean(self.single))
 
 
-def learn_weights(descriptors: Mapping[str, Vector], labels: Sequence[Hashable]) -> Learned:
+def learn_weights(descriptors: Mapping[str, Vector], labels: Sequence[Hashable | None]) -> Learned:
     """Weights over spaces that put items of one label before all others.
 
-    `descriptors` are (n, dim) float32 of norm 1 per space, in the order of the n `labels`. Folds
-    are of whole classes. Takes some hundred sorts of n × n numbers in each of FOLDS + 1 fits: draw
-    a sample of a thousand items or two from a large collection.
+    `descriptors` are (n, dim) float32 of norm 1 per space, in the order of the n `labels`; what is
+    labelled None distracts and asks nothing. Folds are of whole classes. Takes some hundred sorts
+    of n × n numbers in each of FOLDS + 1 fits: draw a `sample` from a large collection.
 
     Raises CollectionError (`labels-invalid`) where there are fewer than two labels that two items
     have, or not one label for each descriptor.
@@ -89,25 +92,32 @@ def learn_weights(descriptors: Mapping[str, Vector], labels: Sequence[Hashable])
     )
 
 
-def average_precisions(similarities: Vector, classes: Classes, queries: Classes) -> Numbers:
-    """(q,): average precision of each query, an item itself, by `similarities` (q, n) to all.
+def sample(labels: Sequence[Hashable | None], most: int, seed: int = 0) -> Classes:
+    """(m,) ascending places of at most `most` items to learn weights from.
 
-    `queries` (q,) are their places among the n items; no query counts as its own neighbour.
-    Trapezoidal, as the Oxford and Paris protocol has it: Σ_j (j/r_j + (j+1)/(r_j+1)) / 2 / n_ok
-    over ranks r_j from 0, with j/r := 1 at r = 0. NaN without another item of the class.
+    Of classes drawn at random, EACH items or an even share of `most`, whichever is more; half of
+    the sample at most are items that no other has the label of.
+
+    >>> sample(["a", "a", "b", "b", "c", None, None], 4).size
+    4
     """
-    scores = similarities.copy()
-    scores[np.arange(queries.size), queries] = -np.inf
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :-1]
-    relevant = classes[order] == classes[queries, np.newaxis]
-    found = np.cumsum(relevant, axis=1)
-    ranks = np.arange(relevant.shape[1])
-    before = np.where(ranks > 0, (found - 1) / np.maximum(ranks, 1), 1)
-    after = found / (ranks + 1)
-    total = (relevant * (before + after) / 2).sum(axis=1)
-    count = relevant.sum(axis=1)
-    precisions: Numbers = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return precisions
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    members: dict[Hashable, list[int]] = {}
+    for at in rng.permutation(len(labels)).tolist():
+        members.setdefault(_own(labels[at]), []).append(at)
+    alone = [places[0] for places in members.values() if len(places) == 1][: most // 2]
+    classes = [places for places in members.values() if len(places) > 1]
+    rng.shuffle(classes)
+    each = max(EACH, most // max(1, len(classes)))
+    drawn = [at for places in classes for at in places[:each]][: most - len(alone)]
+    return np.sort(np.array(drawn + alone, dtype=np.int64))
+
+
+def _own(label: Hashable | None) -> Hashable:
+    """What is labelled None is alike to nothing."""
+    return object() if label is None else label
 
 
 @dataclass(frozen=True)
@@ -123,9 +133,11 @@ class _Task:
         return cls(cosines[:, queries], classes, queries)
 
     def precisions(self, weights: Numbers) -> Numbers:
-        """(q,) average precisions under weights (spaces,)."""
-        fused = np.tensordot(weights.astype(np.float32), self.spaces, axes=1)
-        return average_precisions(fused, self.classes, self.queries)
+        """(q,) average precisions under weights (spaces,); no query is its own neighbour."""
+        scores = np.tensordot(weights.astype(np.float32), self.spaces, axes=1)
+        scores[np.arange(self.queries.size), self.queries] = -np.inf
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :-1]
+        return average_precisions(self.classes[order] == self.classes[self.queries, np.newaxis])
 
     def mean_ap(self, weights: Numbers) -> float:
         return float(self.precisions(weights).mean())
@@ -171,15 +183,17 @@ def _moved(weights: Numbers, giver: int, taker: int, share: float) -> Numbers:
     return moved
 
 
-def _classes(descriptors: Mapping[str, Vector], labels: Sequence[Hashable]) -> Classes:
+def _classes(descriptors: Mapping[str, Vector], labels: Sequence[Hashable | None]) -> Classes:
     """(n,) a number for each label. Raises CollectionError: `labels-invalid`."""
     if not descriptors or any(len(rows) != len(labels) for rows in descriptors.values()):
         given = {name: len(rows) for name, rows in descriptors.items()}
         raise CollectionError(
             "labels-invalid", f"{len(labels)} labels for {given} descriptors: give one for each"
         )
-    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    classes = np.array([numbers[label] for label in labels], dtype=np.int64)
+    numbers: dict[Hashable, int] = {}
+    classes = np.array(
+        [numbers.setdefault(_own(label), len(numbers)) for label in labels], dtype=np.int64
+    )
     if (np.bincount(classes, minlength=1) > 1).sum() < 2:
         raise CollectionError(
             "labels-invalid", "weights are learned from two labels or more with two items each"

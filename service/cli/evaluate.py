@@ -1,5 +1,6 @@
 """`pool5 evaluate`."""
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +18,9 @@ from service.cli.progress import counted
 from service.engine import Engine
 from service.evaluating import page
 from service.evaluating.album import FolderAlbum
-from service.evaluating.report import DifferenceBody, Report, report_of, shown
+from service.evaluating.report import DifferenceBody, Report, WeightsBody, report_of, shown
 from service.evaluating.study import FOLDERS, Study, study_collection, study_folder, truth_of
+from service.evaluating.weighing import check_weighable, weigh
 from service.problems import Problem
 from service.settings import Settings
 
@@ -56,6 +58,9 @@ def evaluate(
     space: Annotated[
         list[str] | None, typer.Option(help="space, with --collection; by default all")
     ] = None,
+    learn_weights: Annotated[
+        bool, typer.Option("--learn-weights", help="learn weights over the specs, from labels")
+    ] = False,
     advise: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="say which spec to use for pictures like these"),
@@ -74,22 +79,29 @@ def evaluate(
     """Measure how well descriptors retrieve: mAP, mP@k, recall@k, with confidence intervals."""
     logs.configure(settings.log_format, level=40)
     _check_folders(report, output)
-    if advise and not (pictures or spec or collection or space):
+    if advise and not (pictures or spec or collection or space or learn_weights):
         networks = list(dict.fromkeys(compare or [settings.network]))
         advice(settings, advise, truth, networks, weights, items, (report, output), json)
         return
     if advise or compare:
         raise Problem(
             "evaluation-unclear",
-            "give --advise FOLDER with --network, and neither PICTURES, --spec nor --collection",
+            "give --advise FOLDER with --network, and neither PICTURES, --spec, --collection nor "
+            "--learn-weights",
         )
     if collection and not (pictures or spec):
         study = _of_collection(settings, collection, label, space)
     elif pictures and not (collection or space):
-        study = _of_folder(settings, pictures, truth, spec or ["alexnet/high"], weights or [])
+        study = _of_folder(
+            settings, pictures, truth, spec or ["alexnet/high"], weights or [], learn_weights
+        )
     else:
         raise Problem("evaluation-unclear", "give PICTURES with --spec, or --collection")
-    found = report_of(study)
+    learned = None
+    if learn_weights:
+        with status.status("learning weights"):
+            learned = weigh(study)
+    found = report_of(study, learned)
     if output:
         output.write_text(found.model_dump_json(indent=1), encoding="utf-8")
     if report:
@@ -109,11 +121,18 @@ def _check_folders(*files: Path | None) -> None:
 
 
 def _of_folder(
-    settings: Settings, folder: Path, said: str, specs: list[str], weights: list[str]
+    settings: Settings,
+    folder: Path,
+    said: str,
+    specs: list[str],
+    weights: list[str],
+    weighed: bool,
 ) -> Study:
     album = FolderAlbum(folder, settings.max_picture_bytes)
     truth = truth_of(album, said)
     canonical = list(dict.fromkeys(str(parse(text)) for text in specs))
+    if weighed:
+        check_weighable(canonical, truth)
     networks = [parse(text).network for text in canonical]
     extractor = extractor_of(settings, canonical, weights_of(networks, weights))
     with counted(f"describing {escape(truth.name)}") as (progress, task):
@@ -149,11 +168,24 @@ def _show(report: Report) -> None:
     console.print(table)
     for found in report.differences:
         console.print(_difference(report, found, several), markup=False)
+    if report.weights:
+        console.print(_learned(report.weights), markup=False, soft_wrap=True)
     show_failures(report.failed)
 
 
 def _difference(report: Report, found: DifferenceBody, several: bool) -> str:
     a, b = report.specs[found.a].spec, report.specs[found.b].spec
     variant = f", {found.variant}" if several else ""
-    p = f"p = {found.p:.3f}" if found.p >= 0.001 else "p < 0.001"
-    return f"{b} − {a}{variant}: {found.measure} {shown(found.difference, '+')}, {p}"
+    return f"{b} − {a}{variant}: {found.measure} {shown(found.difference, '+')}, {_p(found.p)}"
+
+
+def _learned(found: WeightsBody) -> str:
+    return (
+        f'"space": {dumps(found.space)}\nlearned from {found.items} pictures; on classes held out '
+        f"mAP {found.learned:.3f}, {shown(found.gain, '+')} beyond the best single space, "
+        f"{_p(found.p)}"
+    )
+
+
+def _p(p: float) -> str:
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"

@@ -48,11 +48,15 @@ class FolderAlbum:
 
         Raises SourceError: `picture-missing`, and those of `read_under`.
         """
-        entry = self._entries.get(name) or self._entries.get(self._short.get(name) or "")
-        if entry is None:
+        path = self.path(name)
+        if path is None:
             why = "names several pictures" if name in self._short else "is not"
             raise SourceError("picture-missing", f"{name!r} {why} in {self.folder}")
-        return entry.read()
+        return self._entries[path].read()
+
+    def path(self, name: str) -> str | None:
+        """The path of the one picture that is meant; None where there is none, or several."""
+        return name if name in self._entries else self._short.get(name)
 
 
 def _unambiguous(paths: Mapping[str, Entry]) -> dict[str, str | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from index.descriptors import norm_of
 from index.evaluation import Box
 from index.evaluation.groundtruth import Mask
 from models import Descriptors, Extractor, Prepared, decode
@@ -28,7 +29,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that has no descriptor, with a stable code and the reason."""
+    """A picture without a descriptor in every space, with a stable code and the reason."""
 
     name: str
     code: str
@@ -108,6 +109,8 @@ def _settle(
 ) -> None:
     try:
         vectors = reading.result().result()
+        for space, vector in vectors.items():
+            norm_of(f"space {space!r}", vector)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it fails alone
         problem = problem_of(error)
         failure = Failure(pictures[index].name, problem["code"], problem["detail"])

@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, Field
 
-from index.evaluation import Evaluation, Interval
+from index.evaluation import Evaluation, Interval, paired
+from index.ranking.learning import Learned
 from service.evaluating.describing import Failure
 from service.evaluating.study import Study, Tried
 from service.indexing.source import printable
@@ -88,6 +90,21 @@ class FailureBody(BaseModel):
     detail: str
 
 
+class WeightsBody(BaseModel):
+    """Weights learned over the spaces; mAPs are leave-one-out, on classes held out."""
+
+    space: dict[str, float] = Field(
+        description="weights of sum 1, as `space` takes them in a search",
+        examples=[{"low": 0.25, "high": 0.75}],
+    )
+    items: int = Field(description="that the weights were learned from, a sample of large sets")
+    learned: float = Field(description="mAP by weights learned without the query's class")
+    single: float = Field(description="mAP by the space that was the best without it")
+    even: float = Field(description="mAP by equal weights")
+    gain: IntervalBody = Field(description="`learned` less `single`, over the same queries")
+    p: float = Field(description="two-sided, of a paired permutation test")
+
+
 class Report(BaseModel):
     """The whole of `pool5 evaluate --output`."""
 
@@ -98,10 +115,11 @@ class Report(BaseModel):
     specs: list[SpecBody]
     differences: list[DifferenceBody] = Field(description="of every spec to the first")
     failed: list[FailureBody]
+    weights: WeightsBody | None = Field(None, description="with --learn-weights")
 
 
-def report_of(study: Study) -> Report:
-    """All numbers of a study."""
+def report_of(study: Study, learned: Learned | None = None) -> Report:
+    """All numbers of a study, and of the weights learned over its spaces."""
     truth = study.truth
     names = [printable(study.titles.get(query.name, query.name)) for query in truth.queries]
     return Report(
@@ -117,6 +135,7 @@ def report_of(study: Study) -> Report:
         specs=[_spec(tried, names) for tried in study.tried],
         differences=_differences(study),
         failed=[failure_body(failure) for failure in study.failed],
+        weights=_weights(learned) if learned else None,
     )
 
 
@@ -169,6 +188,21 @@ def _differences(study: Study) -> list[DifferenceBody]:
                 )
             )
     return found
+
+
+def _weights(learned: Learned) -> WeightsBody:
+    asked = ~np.isnan(learned.held_out)
+    single, held_out = learned.single[asked], learned.held_out[asked]
+    gain = paired(single, held_out)
+    return WeightsBody(
+        space={name: round(weight, 4) for name, weight in learned.weights.items()},
+        items=asked.size,
+        learned=held_out.mean(),
+        single=single.mean(),
+        even=learned.even[asked].mean(),
+        gain=interval_body(gain.interval),
+        p=gain.p,
+    )
 
 
 def failure_body(failure: Failure) -> FailureBody:

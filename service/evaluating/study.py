@@ -1,7 +1,7 @@
 """One study: several specs on the same pictures and the same ground truth."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,12 @@ NAMED: Mapping[str, Callable[[Sequence[str]], GroundTruth]] = {
 
 @dataclass(frozen=True, eq=False)
 class Tried:
-    """One spec: where its numbers come from, its descriptors, and what was measured by variant."""
+    """One spec: where its numbers come from, its descriptors, and what was measured by variant.
 
+    `space` is what its space is called: in a collection by its name, elsewhere by the spec.
+    """
+
+    space: str
     spec: str
     fingerprint: str
     dim: int
@@ -58,13 +62,31 @@ class Study:
 def truth_of(album: FolderAlbum, said: str) -> GroundTruth:
     """Ground truth over a folder: `folders`, `ukbench`, `holidays`, or a file that is read.
 
+    A query that the gallery has under another name, such as one with a suffix, is junk there unless
+    that is said to be positive.
+
     Raises EvaluationError and OSError.
     """
     if said == FOLDERS:
         return by_labels(album.folder.name, album.names, album.labels)
     if said in NAMED:
         return NAMED[said](album.names)
-    return read_truth(Path(said))
+    return _without_themselves(read_truth(Path(said)), album)
+
+
+def _without_themselves(truth: GroundTruth, album: FolderAlbum) -> GroundTruth:
+    """Where the names are the same, the file's own format has said what that means."""
+    numbers = {path: n for n, name in enumerate(truth.gallery) if (path := album.path(name))}
+    gallery = set(truth.gallery)
+    return replace(
+        truth,
+        queries=[
+            query
+            if query.name in gallery or (own := numbers.get(album.path(query.name) or "")) is None
+            else replace(query, judged={v: j.without(own) for v, j in query.judged.items()})
+            for query in truth.queries
+        ],
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +156,7 @@ def study_folder(
         asked, among = vectors[sample.queries], vectors[sample.gallery]
         tried.append(
             Tried(
+                space=name,
                 spec=str(space.spec),
                 fingerprint=space.fingerprint,
                 dim=space.dim,
@@ -189,6 +212,7 @@ def study_collection(
         asked = vectors[asking]
         tried.append(
             Tried(
+                space=name,
                 spec=space.spec,
                 fingerprint=space.fingerprint,
                 dim=space.dim,

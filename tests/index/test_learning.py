@@ -1,12 +1,16 @@
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from index import CollectionError
 from index.item import Vector
 from index.ranking import fusion
-from index.ranking.learning import average_precisions, learn_weights
+from index.ranking.learning import learn_weights, sample
+from tests.index.evaluation import plainly
 from tests.index.making import units
 
 CLASSES, EACH = 6, 5
@@ -27,15 +31,6 @@ def _space(seed: int, noise: float, told_apart: range) -> Vector:
     return unit.astype(np.float32)
 
 
-def _plain_ap(ranked: list[bool]) -> float:
-    """Average precision by the trapezoids of the Oxford protocol."""
-    places = [rank for rank, relevant in enumerate(ranked) if relevant]
-    total = 0.0
-    for j, r in enumerate(places):
-        total += ((j / r if r else 1.0) + (j + 1) / (r + 1)) / 2
-    return total / len(places)
-
-
 def _map(descriptors: dict[str, Vector], weights: dict[str, float]) -> float:
     return float(_precisions(descriptors, weights).mean())
 
@@ -48,22 +43,9 @@ def _precisions(descriptors: dict[str, Vector], weights: dict[str, float]) -> np
             w * descriptors[name] @ descriptors[name][query] for name, w in weights.items()
         )
         order = [at for at in np.argsort(-scores, kind="stable") if at != query]
-        precisions.append(_plain_ap([LABELS[at] == LABELS[query] for at in order]))
+        alike = [rank for rank, at in enumerate(order) if LABELS[at] == LABELS[query]]
+        precisions.append(plainly.trapezoids(alike))
     return np.array(precisions)
-
-
-def test_average_precision_has_the_published_value() -> None:
-    """AP([0, 2, 5]) = 0.677778: the query itself, then its class at ranks 0, 2 and 5."""
-    classes = np.array([7, 7, 1, 7, 2, 3, 7, 4])
-    similarities = np.float32([[1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]])
-    (found,) = average_precisions(similarities, classes, np.array([0]))
-    assert found == pytest.approx(0.677778, abs=1e-6)
-    assert found == pytest.approx(_plain_ap([True, False, True, False, False, True, False]))
-
-
-def test_a_query_alone_in_its_class_has_no_precision() -> None:
-    found = average_precisions(np.eye(3, dtype=np.float32), np.array([0, 0, 1]), np.arange(3))
-    assert np.isnan(found).tolist() == [False, False, True]
 
 
 def test_weights_are_as_good_as_the_best_of_a_fine_grid() -> None:
@@ -121,6 +103,40 @@ def test_items_alone_under_their_label_distract_but_do_not_ask() -> None:
     learned = learn_weights({"good": _space(1, 0.3, range(6))}, labels)
     assert np.isnan(learned.held_out).tolist() == [False] * (len(labels) - 1) + [True]
     assert learned.weights == {"good": 1.0}
+
+
+def test_what_is_not_labelled_distracts_and_does_not_ask() -> None:
+    labels = [*LABELS[:-2], "alone", "too"]
+    spaces = {"good": _space(1, 0.3, range(6)), "noise": units(9, len(labels))}
+    unlabelled = learn_weights(spaces, [*LABELS[:-2], None, None])
+    alone = learn_weights(spaces, labels)
+    np.testing.assert_array_equal(unlabelled.held_out, alone.held_out)
+    assert unlabelled.weights == alone.weights
+
+
+@given(
+    st.lists(st.none() | st.integers(0, 30), max_size=120),
+    st.integers(4, 80),
+    st.integers(0, 3),
+)
+def test_a_sample_is_of_classes_that_can_be_learned_from(
+    labels: list[int | None], most: int, seed: int
+) -> None:
+    drawn = sample(labels, most, seed)
+    assert drawn.size <= most
+    assert (np.diff(drawn) > 0).all()
+    if len(labels) <= most:
+        assert drawn.tolist() == list(range(len(labels)))
+    counts = Counter(label for label in labels if label is not None)
+    classes = sum(count > 1 for count in counts.values())
+    if classes:
+        inside = Counter(labels[at] for at in drawn if labels[at] is not None)
+        assert max(inside.values()) > 1
+
+
+def test_a_sample_of_two_large_classes_is_of_both() -> None:
+    drawn = sample([n % 2 for n in range(5_000)], 100)
+    assert np.bincount(drawn % 2).tolist() == [50, 50]
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_a_picture_goes_through_the_network_once(
     sizes: list[int] = []
     whole = extractor.forward
     monkeypatch.setattr(
-        extractor, "forward", lambda batch: sizes.append(len(batch)) or whole(batch)
+        extractor, "forward", lambda batch, grids: sizes.append(len(batch)) or whole(batch, grids)
     )
     told: list[int] = []
     advice = advised(extractor, folder, comparing=told.append)

@@ -1,6 +1,7 @@
 """`pool5 evaluate` from pictures to its table, its JSON and its page."""
 
 import html
+import io
 import json
 import logging
 import pickle
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 import structlog
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from index.evaluation import Box, leave_one_out
+from index.ranking.learning import learn_weights
 from models import Extractor, Limits, WeightsFolder
 from service.cli import main
 from service.engine import Engine
@@ -115,6 +118,54 @@ def test_a_script_reads_json(pool5: Command, folder: Path) -> None:
     assert found["differences"] == []
 
 
+def test_weights_are_learned_over_specs(pool5: Command, folder: Path) -> None:
+    files = ["--report", "r.html", "--output", "r.json"]
+    specs = ["--spec", LOW, "--spec", HIGH, "--weights", "untrained"]
+    status, shown, said = pool5(str(folder), *specs, "--learn-weights", *files)
+    assert status == 0, said
+    weights = Report.model_validate_json(Path("r.json").read_text()).weights
+    assert weights is not None
+    assert f'"space": {json.dumps(weights.space)}' in shown
+    assert "on classes held out" in shown
+    assert f"{weights.gain.mean:+.3f}" in shown
+    assert weights.gain.mean == pytest.approx(weights.learned - weights.single)
+    # The same by describing and learning without any of this.
+    good = sorted(path for path in folder.rglob("*.png") if path.name != "broken.png")
+    rows = Extractor({LOW: LOW, HIGH: HIGH}, weights="untrained", device="cpu").describe(good)
+    learned = learn_weights(rows, [path.parent.name for path in good])
+    assert weights.space == pytest.approx(learned.weights, abs=1e-4)
+    assert weights.gain.mean == pytest.approx(learned.gain, abs=1e-4)
+    assert weights.items == len(good)
+    page = Path("r.html").read_text()
+    assert "<h2>Weights</h2>" in page
+    assert all(f">{weight:.4f}</td>" in page for weight in weights.space.values())
+
+
+def test_weights_over_the_spaces_of_a_collection_are_what_its_search_takes(
+    pool5: Command, engine: Engine, client: TestClient, folder: Path
+) -> None:
+    collection = engine.ensure_default()
+    for path in sorted(folder.rglob("[0-9].png")):
+        answer = client.post(
+            "/v1/collections/default/items",
+            files=[("files", (path.name, path.read_bytes(), "image/png"))],
+            data={"metadata": json.dumps({"object": path.parent.name})},
+        )
+        assert answer.status_code == 200
+    arguments = ["--collection", "default", "--label", "object", "--learn-weights", "--json"]
+    status, shown, said = pool5(*arguments)
+    assert status == 0, said
+    space = json.loads(shown)["weights"]["space"]
+    assert space.keys() <= collection.spaces.keys()
+    found = client.post(
+        "/v1/collections/default/search",
+        files={"file": ("q.png", encoded(1), "image/png")},
+        data={"space": json.dumps(space)},
+    )
+    assert found.status_code == 200
+    assert found.json()["space"].keys() == space.keys()
+
+
 def test_names_in_ground_truth_are_only_text(pool5: Command, folder: Path) -> None:
     odd = "a.b [/red] <b>{{ 7 * 7 }}</b>"
     judged = {"variants": {odd: {"positives": ["object-0/1.png"]}}}
@@ -154,6 +205,28 @@ def test_revisited_oxford_from_a_file(pool5: Command, folder: Path, tmp_path: Pa
     assert [failure["code"] for failure in found["failed"]] == ["picture-missing"]
 
 
+@pytest.mark.parametrize("named", ["0", "0.png", "object-0/0.png"])
+def test_a_query_by_another_name_does_not_find_itself(
+    extractor: Extractor, folder: Path, tmp_path: Path, named: str
+) -> None:
+    given = {
+        "version": 1,
+        "gallery": ["0.png", "object-0/1.png", "object-1/3.png"],
+        "queries": [
+            {"picture": named, "positives": ["object-0/1.png"]},
+            {"picture": named, "positives": ["0.png", "object-0/1.png"]},
+            {"picture": "object-2/6.png", "positives": ["object-1/3.png"]},
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(given))
+    study = studied(extractor, folder, str(tmp_path / "truth.json"))
+    judged = [query.judged["all"] for query in study.truth.queries]
+    assert [judgement.junk.tolist() for judgement in judged] == [[0], [], []]
+    for tried in study.tried:
+        # What is alike within an object is found first, and the query itself does not precede it.
+        assert tried.evaluations["all"].values["mAP"][:2].tolist() == [1, 1]
+
+
 def test_a_query_region_is_cut_out_before_the_network(extractor: Extractor) -> None:
     content = encoded(3, size=(200, 100))
     boxes = [Box(20, 10, 120, 90, pixels=True), Box(0.1, 0.1, 0.6, 0.9), Box(0.7, 0, 0.7, 1), None]
@@ -175,10 +248,10 @@ def test_a_batch_that_fails_costs_only_its_culprit(
     contents = [encoded(n) for n in range(6)]
     whole = extractor.forward
 
-    def fails(batch: Any) -> Any:
+    def fails(batch: Any, grids: Any) -> Any:
         if any((prepared.pixels[0] == culprit.pixels[0]).all() for prepared in batch):
             raise RuntimeError("too much")
-        return whole(batch)
+        return whole(batch, grids)
 
     culprit = extractor.prepare(picture(4))
     monkeypatch.setattr(extractor, "forward", fails)
@@ -192,13 +265,26 @@ def test_a_batch_that_fails_costs_only_its_culprit(
     assert done[-1] == (6, 6, 1)
 
 
+def test_a_picture_with_nothing_to_describe_is_left_out() -> None:
+    flat = io.BytesIO()
+    Image.new("RGB", (80, 60), (90, 120, 30)).save(flat, "PNG")
+    asked = [Picture("flat", flat.getvalue), Picture("lively", lambda: encoded(1))]
+    by_hand = Extractor({"words": "sift/vlad64", "colour": "colour/rgb8"}, device="cpu")
+    described = describe_all(by_hand, asked)
+    assert described.kept.tolist() == [False, True]
+    (failure,) = described.failed
+    assert (failure.name, failure.code) == ("flat", "descriptor-zero")
+    assert "space 'words'" in failure.detail
+    assert all(not rows[0].any() and rows[1].any() for rows in described.vectors.values())
+
+
 def test_a_picture_is_described_once_however_often_it_is_asked_for(
     extractor: Extractor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
     whole = extractor.forward
     monkeypatch.setattr(
-        extractor, "forward", lambda batch: sizes.append(len(batch)) or whole(batch)
+        extractor, "forward", lambda batch, grids: sizes.append(len(batch)) or whole(batch, grids)
     )
     study = studied(extractor, folder)
     assert sum(sizes) == 9
@@ -303,12 +389,20 @@ def test_names_of_ground_truth_find_their_pictures(tmp_path: Path) -> None:
         (["objects", "--weights", "vgg19=untrained"], "vgg19=untrained"),
         (["--collection", "default", "--label", "taste"], "'taste'"),
         (["--collection", "none"], "'none'"),
+        (["--advise", "objects", "--learn-weights"], "nor --learn-weights"),
+        (["objects", "--spec", LOW, "--learn-weights"], "two spaces or more"),
+        (
+            ["objects", "--spec", LOW, "--spec", HIGH, "--learn-weights", "--truth", "judged.json"],
+            "has none",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_status_2(
     pool5: Command, engine: Engine, folder: Path, arguments: list[str], said: str
 ) -> None:
     engine.ensure_default()
+    judged = {"version": 1, "gallery": ["0.png"], "queries": [{"picture": "1.png"}]}
+    Path("judged.json").write_text(json.dumps(judged))
     Path("hostile.pkl").write_bytes(b"cposix\nsystem\n(S'touch created'\ntR.")
     status, _, errors = pool5(*arguments)
     assert status == 2

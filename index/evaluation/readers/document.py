@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def _labelled(file: str, name: str, labels: Any, measures: Sequence[str]) -> Gro
     ):
         raise _broken(file, '"labels" is no object of picture: label or null')
     truth = by_labels(name, list(labels), list(labels.values()))
-    return GroundTruth(name, truth.gallery, truth.queries, measures)
+    return replace(truth, measures=measures)
 
 
 def _query(file: str, given: Any, numbers: Mapping[str, int]) -> Query:
@@ -92,11 +93,9 @@ def _judgement(file: str, picture: str, given: Any, numbers: Mapping[str, int]) 
                 raise _broken(file, f"query {picture!r} names {name!r}, not in the gallery")
         return np.array([numbers[name] for name in names], dtype=np.int64)
 
-    positives, junk = indexes("positives"), indexes("junk")
+    judgement = Judgement(indexes("positives"), indexes("junk"))
     own = numbers.get(picture)
-    if own is not None and own not in positives:
-        junk = np.append(junk, own)
-    return Judgement(positives, junk)
+    return judgement if own is None else judgement.without(own)
 
 
 def _box(file: str, picture: str, found: Mapping[str, Any]) -> Box | None:

@@ -17,6 +17,9 @@ from index.errors import EvaluationError
 
 MOST_INFLATED = 256 * 2**20
 DEEPEST = 16
+MOST_SIDES = 32
+MOST_FIELDS = 1_000
+"""Revisited Oxford's structures have four."""
 
 _NUMBERS: Mapping[int, str] = {
     1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
@@ -133,7 +136,10 @@ class _Matrix:
         self._elements = reading.elements(content)
         flags = int(reading.numbers(self._elements.next())[0])
         self._class, self._complex = flags & 0xFF, bool(flags & _COMPLEX)
-        self._shape = tuple(int(side) for side in reading.numbers(self._elements.next()))
+        sides = reading.numbers(self._elements.next())
+        if sides.size > MOST_SIDES:
+            raise ValueError(f"a matrix has {sides.size:,} sides")
+        self._shape = tuple(int(side) for side in sides)
         if any(side < 0 for side in self._shape):
             raise ValueError(f"a matrix has the shape {self._shape}")
         self.name = reading.text(self._elements.next())
@@ -164,6 +170,8 @@ class _Matrix:
         names = bytes(self._elements.next().content)
         if longest < 1:
             raise ValueError("a structure has fields without names")
+        if len(names) > MOST_FIELDS * longest:
+            raise ValueError(f"a structure has more than {MOST_FIELDS:,} fields")
         fields = [
             names[at : at + longest].split(b"\0")[0].decode("latin-1")
             for at in range(0, len(names), longest)

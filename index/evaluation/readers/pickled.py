@@ -21,6 +21,9 @@ from index.errors import EvaluationError
 MOST_OPCODES = 5_000_000
 """Half a minute of work; revisited Oxford's file has some ten thousand."""
 
+MOST_SIDES, LONGEST_SIDE = 32, 2**53
+"""Of an array; the product of more and longer ones would take for ever."""
+
 _DTYPE = re.compile(r"[<>|=]?(?P<kind>[biufSU])\d{1,4}|[|=]?(?P<object>O)8?")
 
 _ARGUMENT = frozenset(
@@ -277,7 +280,11 @@ def _from_bytes(content: Any, dtype: Any, shape: Any, order: Any = "C") -> Any:
         content = content.encode("latin-1")
     if not isinstance(content, bytes) or not isinstance(dtype, np.dtype) or dtype.kind == "O":
         raise ValueError("an array has no content")
-    if type(shape) is not tuple or not all(type(side) is int and side >= 0 for side in shape):
+    if (
+        type(shape) is not tuple
+        or len(shape) > MOST_SIDES
+        or not all(type(side) is int and 0 <= side <= LONGEST_SIDE for side in shape)
+    ):
         raise ValueError("an array has no shape")
     if math.prod(shape) * dtype.itemsize != len(content) or order not in ("C", "F"):
         raise ValueError(f"an array of the shape {shape} has {len(content)} bytes")

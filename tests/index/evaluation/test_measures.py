@@ -38,6 +38,14 @@ def test_measures_are_those_of_plain_loops(ranks: list[int]) -> None:
         assert measure(f"recall@{k}")(found) == pytest.approx(plainly.recall(ranks, k))
 
 
+@given(st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=1, max_size=6))
+def test_many_rankings_at_once_are_measured_as_each_alone(relevant: list[list[bool]]) -> None:
+    for found, row in zip(measures.average_precisions(np.array(relevant)), relevant, strict=True):
+        ranks = [rank for rank, right in enumerate(row) if right]
+        expected = plainly.trapezoids(ranks) if ranks else np.nan
+        assert found == pytest.approx(expected, nan_ok=True)
+
+
 @given(st.data(), st.integers(1, 60))
 def test_junk_is_removed_as_if_it_had_never_been_there(data: st.DataObject, n: int) -> None:
     ranking = data.draw(st.permutations(range(n)))

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +180,22 @@ def test_nested_tuples_take_no_time(content: bytes, said: str) -> None:
         pickled.load("laughs.pkl", content)
 
 
+@pytest.mark.parametrize(
+    "shape", [[1] * 33, [2**53 + 1], [2**53 + 1, 0], [2**53] * 100_000], ids=len
+)
+def test_an_array_of_absurd_shape_is_refused_before_its_sides_are_multiplied(
+    shape: list[int],
+) -> None:
+    side = pickle.dumps(shape[0], 2)[2:-1]
+    content = (
+        b"\x80\x02cnumpy.core.numeric\n_frombuffer\n(C\x00cnumpy\ndtype\n\x8c\x02i8\x85R"
+        b"(K\x03\x8c\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"(" + side + b"q\x01" + b"h\x01" * (len(shape) - 1) + b"t\x8c\x01CtR."
+    )
+    with pytest.raises(CollectionError, match="has no shape"):
+        pickled.load("absurd.pkl", content)
+
+
 def test_one_list_said_many_times_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +284,44 @@ def test_what_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(CollectionError) as refused:
         matlab.load("bomb.mat", bomb, ("imlist",))
     assert refused.value.code == "truth-file-too-large"
+
+
+def element(kind: int, content: bytes) -> bytes:
+    """An element of a MAT-file, padded to eight bytes."""
+    return struct.pack("<II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+
+@pytest.mark.parametrize(
+    ("sides", "names", "said"),
+    [
+        (2, 5_000_000, "more than 1,000 fields"),
+        (2, 1_001, "more than 1,000 fields"),
+        (500_000, 4, "500,000 sides"),
+    ],
+)
+def test_a_structure_of_absurd_form_is_refused_before_it_is_listed(
+    sides: int, names: int, said: str
+) -> None:
+    structure = element(
+        14,
+        element(6, struct.pack("<II", 2, 0))
+        + element(5, struct.pack("<i", 1) * sides)
+        + element(1, b"gnd")
+        + element(5, struct.pack("<i", 1))
+        + element(1, b"a" * names),
+    )
+    packed = zlib.compress(structure)
+    content = (
+        b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + struct.pack("<II", 15, len(packed))
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(CollectionError, match=said):
+            matlab.load("absurd.mat", content + packed, ("gnd",))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(structure) + 2**20
 
 
 def test_mat_files_of_other_versions_are_refused() -> None:
