@@ -50,7 +50,7 @@ def main() -> None:
         inliers = [matched(parts[at], parts[n]) for n in short]
         for n, count in zip(short, inliers, strict=True):
             counts[labels[n] == labels[at]].append(count)
-        places = reranked(inliers, scores[at, short].tolist(), asked.inliers)
+        places = reranked(inliers, asked.inliers)
         plain.append([labels[n] == labels[at] for n in order])
         verified.append(
             [labels[n] == labels[at] for n in [*(short[p] for p in places), *order[asked.n :]]]

@@ -54,11 +54,7 @@ def verified(
                 replace(neighbour, inliers=_inliers(query, other))
                 for neighbour, other in zip(handful, described, strict=True)
             ]
-    order = spatial.reranked(
-        [neighbour.inliers or 0 for neighbour in counted],
-        [neighbour.score for neighbour in counted],
-        asked.inliers,
-    )
+    order = spatial.reranked([neighbour.inliers or 0 for neighbour in counted], asked.inliers)
     return [*(counted[at] for at in order), *rest]
 
 

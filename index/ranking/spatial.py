@@ -112,17 +112,17 @@ def verify(
     return Verified(int(inliers.sum()), found) if _plausible(found) else Verified(0, None)
 
 
-def reranked(inliers: Sequence[int], scores: Sequence[float], fewest: int) -> list[int]:
-    """The order of a short list: by inliers from `fewest` on, then by score; places from 0.
+def reranked(inliers: Sequence[int], fewest: int) -> list[int]:
+    """The order of a short list: by inliers from `fewest` on, then as it was; places from 0.
 
     Below `fewest` nothing is shown to be the same place, and nothing to be another one: such
-    neighbours stay in the order of their scores, behind those that are verified.
+    neighbours keep their order, whatever gave it, behind those that are verified.
 
-    >>> reranked([3, 40, 9, 60], [0.9, 0.8, 0.95, 0.7], fewest=20)
-    [3, 1, 2, 0]
+    >>> reranked([3, 40, 9, 60], fewest=20)
+    [3, 1, 0, 2]
     """
     counted = [count if count >= fewest else 0 for count in inliers]
-    return sorted(range(len(counted)), key=lambda at: (-counted[at], -scores[at], at))
+    return sorted(range(len(counted)), key=lambda at: (-counted[at], at))
 
 
 def _plausible(matrix: npt.NDArray[np.float64]) -> bool:

@@ -96,6 +96,19 @@ def test_pages_of_a_verified_search_continue_one_another(client: TestClient) -> 
     assert (first["more"], second["more"]) == (True, False)
 
 
+def test_what_rerank_found_keeps_its_order_where_nothing_is_verified(client: TestClient) -> None:
+    ids = filled(client, "grids")
+    # Of a short list of three the scores are of another kind than the cosines behind it.
+    rerank = {"method": "k-reciprocal", "shortlist": 3, "weight": 0}
+    body = {"item": ids["same.png"], "k": 5, "rerank": rerank}
+    ranked = client.post("/v1/collections/grids/search", json=body).json()["neighbours"]
+    scores = [n["score"] for n in ranked]
+    assert scores != sorted(scores, reverse=True)
+    body["verify"] = {"n": 5, "inliers": 10_000}
+    verified = client.post("/v1/collections/grids/search", json=body).json()["neighbours"]
+    assert [n["id"] for n in verified] == [n["id"] for n in ranked]
+
+
 def test_a_search_without_verification_says_nothing_of_inliers(
     client: TestClient, upload: Upload
 ) -> None:
