@@ -210,7 +210,9 @@ class Engine:
                 limits=self.limits,
             )
 
-        return self._networks.get(f"{grid} {origin['weights_sha256']}", load)
+        # One file may be declared to want one preprocessing or another: the name says which.
+        key = f"{grid} {origin['weights']} {origin['weights_sha256']}"
+        return self._networks.get(key, load)
 
     def compact_soon(self, collection: Collection) -> None:
         """Seal a new generation in the background, unless that is under way already."""

@@ -5,10 +5,14 @@ import json
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from models import zoo
 from service.engine import Engine
+from service.settings import Settings
 from tests.service.conftest import Upload
 
 COLLECTIONS = {
@@ -116,6 +120,23 @@ def test_a_search_without_verification_says_nothing_of_inliers(
     body = {"item": outcome["id"]}
     found = client.post("/v1/collections/default/search", json=body).json()["neighbours"]
     assert [n["inliers"] for n in found] == [None]
+
+
+def test_one_file_of_weights_prepared_in_two_ways_is_two_networks(
+    client: TestClient, engine: Engine, settings: Settings
+) -> None:
+    settings.weights_dir.mkdir()
+    parameters = zoo.build(zoo.network("alexnet")).features[0].to_empty(device="cpu").state_dict()
+    named = {f"features.0.{name}": torch.zeros_like(x) for name, x in parameters.items()}
+    safetensors.torch.save_file(named, settings.weights_dir / "own.safetensors")
+    seen = []
+    for name, weights in (("imagenet", "own.safetensors"), ("caffe", "own.safetensors:caffe")):
+        body = {"name": name, "spaces": {"low": "alexnet/conv1/spoc"}}
+        made = client.post("/v1/collections", json={**body, "weights": {"alexnet": weights}})
+        assert made.status_code == 201, made.text
+        extractor = engine.extractor_of_grid(engine.catalog.collection(name), "alexnet/conv1")
+        seen.append(extractor.preprocessing("alexnet/conv1").channels)
+    assert seen == ["RGB", "BGR"]
 
 
 @pytest.mark.parametrize(
