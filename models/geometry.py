@@ -8,7 +8,7 @@ largest over the branches.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import inf
+from math import ceil, inf
 from typing import Any
 
 import torch
@@ -56,6 +56,15 @@ class Layer:
     def flat(self) -> bool:
         """Whether there is no grid left to pool over, as in `fc7`."""
         return self.height == self.width == 1
+
+    def activations(self, height: int, width: int) -> int:
+        """About how many there are of a picture of so many pixels; the layer has a grid.
+
+        >>> layers("vgg19")["conv2_2"].activations(224, 224)  # 128×112×112
+        1605632
+        """
+        stride = self.stride or 1
+        return self.channels * ceil(height / stride) * ceil(width / stride)
 
 
 @cache

@@ -11,6 +11,7 @@ import structlog
 import torch
 
 from index import Catalog, Collection, CollectionError, Space
+from index.grids import MOST_ACTIVATIONS
 from index.space import Dtype
 from models import (
     DescriptorSpace,
@@ -35,6 +36,9 @@ from service.settings import Settings
 logger = structlog.get_logger(__name__)
 
 DEFAULT = "default"
+
+MOST_KEPT = 8
+"""Layers whose activations a collection keeps of every picture."""
 
 
 class Engine:
@@ -257,7 +261,10 @@ def kept_grids(collection: Collection) -> list[str]:
 
 
 def _grids(names: Sequence[str], spaces: Mapping[str, DescriptorSpace]) -> list[str]:
-    """Names of spaces and layers as layers. Raises SpecError (`spec-no-grid`, …)."""
+    """Names of spaces and layers as layers.
+
+    Raises SpecError: `spec-invalid`, `spec-no-grid`, `spec-grids-too-large`.
+    """
     found = []
     networks = {space.spec.network for space in spaces.values()}
     for name in names:
@@ -270,7 +277,20 @@ def _grids(names: Sequence[str], spaces: Mapping[str, DescriptorSpace]) -> list[
             if find_layer(spec.network, layer).stride is None:
                 raise SpecError("spec-no-grid", f"{grid} has no grid to keep: choose a layer below")
             found.append(grid)
-    return list(dict.fromkeys(found))
+    kept = list(dict.fromkeys(found))
+    crops = {space.spec.network: space.weights.preprocessing.crop for space in spaces.values()}
+    activations = 0
+    for grid in kept:
+        network, layer = grid.split("/")
+        activations += find_layer(network, layer).activations(crops[network], crops[network])
+    if len(kept) > MOST_KEPT or activations > MOST_ACTIVATIONS:
+        raise SpecError(
+            "spec-grids-too-large",
+            f"keep_grids names {len(kept)} layers with {activations:,} activations of a picture, "
+            f"where {MOST_KEPT} layers with {MOST_ACTIVATIONS:,} in all are the most: name fewer "
+            "or deeper ones",
+        )
+    return kept
 
 
 def _origin(space: DescriptorSpace) -> dict[str, str | None]:

@@ -112,8 +112,9 @@ class NewCollection(Strict):
     keep_grids: list[str] = Field(
         default_factory=list,
         max_length=8,
-        description="spaces, or layers of their networks, whose activations are kept of every "
-        "picture: searches by region of an item and `verify` then need no forward pass",
+        description="spaces, or layers of their networks, at most 8 layers in all, whose "
+        "activations are kept of every picture: searches by region of an item and `verify` then "
+        "need no forward pass",
         examples=[["high"]],
     )
     dtype: Literal["float16", "float32"] = Field("float16", description="of stored descriptors")

@@ -160,6 +160,14 @@ def test_spaces_and_layers_can_be_kept(
     assert set(unpack(file.read_bytes())) == set(kept_layers)
 
 
+def test_layers_that_would_fill_the_memory_are_not_kept(client: TestClient) -> None:
+    body = {"name": "some", "spaces": {"low": "vgg19/low"}, "weights": {"vgg19": "untrained"}}
+    body["keep_grids"] = ["vgg19/conv1_1+conv1_2"]  # 2 × 64 × 224 × 224: 26 MB a picture
+    answer = client.post("/v1/collections", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "spec-grids-too-large")
+    assert "name fewer or deeper ones" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("name", "code"),
     [
@@ -167,6 +175,11 @@ def test_spaces_and_layers_can_be_kept(
         ("alexnet/fc6", "spec-no-grid"),
         ("vgg19/conv5_4", "spec-invalid"),
         ("alexnet/conv9", "spec-unknown-layer"),
+        # Nine layers in one name.
+        (
+            "alexnet/conv1+pool1+conv2+pool2+conv3+conv4+conv5+pool5+features.8",
+            "spec-grids-too-large",
+        ),
     ],
 )
 def test_what_has_no_grid_cannot_be_kept(client: TestClient, name: str, code: str) -> None:
