@@ -103,7 +103,7 @@ def test_pages_of_a_verified_search_continue_one_another(client: TestClient) -> 
 def test_what_rerank_found_keeps_its_order_where_nothing_is_verified(client: TestClient) -> None:
     ids = filled(client, "grids")
     # Of a short list of three the scores are of another kind than the cosines behind it.
-    rerank = {"method": "k-reciprocal", "shortlist": 3, "weight": 0}
+    rerank = {"method": "diffusion", "shortlist": 3, "seeds": 1, "alpha": 0.1}
     body = {"item": ids["same.png"], "k": 5, "rerank": rerank}
     ranked = client.post("/v1/collections/grids/search", json=body).json()["neighbours"]
     scores = [n["score"] for n in ranked]
