@@ -7,6 +7,7 @@ from index import Collection, Item
 from index.ranking import fusion
 from models import DescriptorSpace, DescriptorSpec, Region
 from models.explanation import Side, explain, shares
+from models.extractor import check_region
 from models.region import box, match
 from models.spec import find_layer
 from service import grids
@@ -46,9 +47,12 @@ def why(
 ) -> Why:
     """Explain the score of an item.
 
-    Raises PictureError, CollectionError (`space-unknown`, `space-weights-invalid`) and Problem
+    Raises PictureError (`picture-region-invalid`, …), CollectionError (`space-unknown`,
+    `space-weights-invalid`) and Problem
     (`item-picture-missing`, `overloaded`, `request-timeout`).
     """
+    if region:
+        check_region(region)
     weights = fusion.weights({space: 1.0} if isinstance(space, str) else space)
     collection.check_spaces(weights)
     described = engine.extractor(collection).spaces

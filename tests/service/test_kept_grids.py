@@ -65,6 +65,21 @@ def test_a_box_beside_the_grid_needs_the_picture(
     assert took["forward"] > 0
 
 
+@pytest.mark.parametrize("call", ["search", "explain"])
+@pytest.mark.parametrize("region", [[0.8, 0.8, 0.2, 0.2], [0.5, 0, 0.5, 1]])
+@pytest.mark.parametrize("grids", [["high"], []])
+def test_a_box_inside_out_is_refused_whatever_is_kept(
+    client: TestClient, upload: Upload, call: str, region: list[float], grids: list[str]
+) -> None:
+    client.post("/v1/collections", json={"name": "c", "keep": "nothing", "keep_grids": grids})
+    (outcome,) = upload(1, collection="c")
+    body = {"item": outcome["id"], "region": region}
+    if call == "explain":
+        body["neighbour"] = outcome["id"]
+    answer = client.post(f"/v1/collections/c/{call}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "picture-region-invalid")
+
+
 def test_an_explanation_needs_no_picture_where_grids_are_kept(
     client: TestClient, kept: str, upload: Upload
 ) -> None:
