@@ -26,7 +26,7 @@ from models import (
 )
 from models.download import Progress
 from models.runtime import choose_device
-from models.spec import find_layer
+from models.spec import find_layer, layer_of_grid
 from service.batcher import Batcher
 from service.fetch import Fetcher
 from service.metrics import Metrics, Sample
@@ -281,8 +281,8 @@ def _grids(names: Sequence[str], spaces: Mapping[str, DescriptorSpace]) -> list[
     crops = {space.spec.network: space.weights.preprocessing.crop for space in spaces.values()}
     activations = 0
     for grid in kept:
-        network, layer = grid.split("/")
-        activations += find_layer(network, layer).activations(crops[network], crops[network])
+        crop = crops[grid.split("/")[0]]
+        activations += layer_of_grid(grid).activations(crop, crop)
     if len(kept) > MOST_KEPT or activations > MOST_ACTIVATIONS:
         raise SpecError(
             "spec-grids-too-large",

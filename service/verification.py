@@ -8,10 +8,11 @@ from PIL import Image
 
 from index import Collection, CollectionError, Item, Neighbour, Verification
 from index.ranking import spatial
-from models import PictureError, Region, decode, scaled_side
+from models import PictureError, Prepared, Region, decode, scaled_side
 from models.extractor import crop
 from models.local import LocalDescriptors, local_descriptors
-from models.spec import find_layer, parse
+from models.region import reached
+from models.spec import find_layer, layer_of_grid, parse
 from service import grids
 from service.batcher import Vectors, awaited
 from service.clock import Clock
@@ -132,7 +133,7 @@ class _Looking:
         """From whole pictures, larger than descriptors are made from: a finer grid."""
         extractor = self.engine.extractor_of_grid(self.collection, self.layer)
         side = SIDE.get(self.collection.settings["keep"], SIDE["original"])
-        waiting: list[tuple[tuple[int, int], Future[Vectors]] | None] = []
+        waiting: list[tuple[Image.Image, Prepared, Future[Vectors]] | None] = []
         for content in contents:
             image = self._decoded(content, side, region) if content else None
             if image is None:
@@ -140,7 +141,7 @@ class _Looking:
                 continue
             prepared = extractor.prepare_whole(image, side)
             future = self.engine.batcher.submit(extractor, prepared, "query", [self.layer])
-            waiting.append((image.size, future))
+            waiting.append((image, prepared, future))
         with self.clock.measure("forward"):
             return [self._local(*one) if one else None for one in waiting]
 
@@ -153,9 +154,13 @@ class _Looking:
                 return None
             return crop(image, region) if region else image
 
-    def _local(self, size: tuple[int, int], future: Future[Vectors]) -> LocalDescriptors:
+    def _local(
+        self, image: Image.Image, prepared: Prepared, future: Future[Vectors]
+    ) -> LocalDescriptors:
         grid = awaited(future, self.engine.settings.request_timeout_s)[self.layer]
-        return local_descriptors(grid, *size)
+        stride = layer_of_grid(self.layer).stride or 1
+        cover = reached(*prepared.pixels[0].shape[1:], *grid.shape[1:], stride)
+        return local_descriptors(grid, *image.size, cover)
 
     def _content(self, picture: Subject) -> bytes:
         return grids.picture_of(self.collection, picture) if isinstance(picture, Item) else picture
