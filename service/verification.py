@@ -11,7 +11,7 @@ from index.ranking import spatial
 from models import PictureError, Prepared, Region, decode, scaled_side
 from models.extractor import crop
 from models.local import LocalDescriptors, local_descriptors
-from models.region import reached
+from models.region import covered, reached
 from models.spec import find_layer, layer_of_grid, parse
 from service import grids
 from service.batcher import Vectors, awaited
@@ -130,7 +130,10 @@ class _Looking:
     def _anew(
         self, contents: Sequence[bytes | None], region: Region | None
     ) -> list[LocalDescriptors | None]:
-        """From whole pictures, larger than descriptors are made from: a finer grid."""
+        """From whole pictures, larger than descriptors are made from: a finer grid.
+
+        A network of one input size sees its centre crop, as ever.
+        """
         extractor = self.engine.extractor_of_grid(self.collection, self.layer)
         side = SIDE.get(self.collection.settings["keep"], SIDE["original"])
         waiting: list[tuple[Image.Image, Prepared, Future[Vectors]] | None] = []
@@ -139,7 +142,10 @@ class _Looking:
             if image is None:
                 waiting.append(None)
                 continue
-            prepared = extractor.prepare_whole(image, side)
+            resizable = layer_of_grid(self.layer).resizable
+            prepared = (
+                extractor.prepare_whole(image, side) if resizable else extractor.prepare(image)
+            )
             future = self.engine.batcher.submit(extractor, prepared, "query", [self.layer])
             waiting.append((image, prepared, future))
         with self.clock.measure("forward"):
@@ -158,8 +164,13 @@ class _Looking:
         self, image: Image.Image, prepared: Prepared, future: Future[Vectors]
     ) -> LocalDescriptors:
         grid = awaited(future, self.engine.settings.request_timeout_s)[self.layer]
-        stride = layer_of_grid(self.layer).stride or 1
-        cover = reached(*prepared.pixels[0].shape[1:], *grid.shape[1:], stride)
+        layer = layer_of_grid(self.layer)
+        if layer.resizable:
+            height, width = prepared.pixels[0].shape[1:]
+            cover = reached(height, width, *grid.shape[1:], layer.stride or 1)
+        else:
+            extractor = self.engine.extractor_of_grid(self.collection, self.layer)
+            cover = covered(*image.size, extractor.preprocessing(self.layer))
         return local_descriptors(grid, *image.size, cover)
 
     def _content(self, picture: Subject) -> bytes:

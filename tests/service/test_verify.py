@@ -13,6 +13,7 @@ from PIL import Image
 from models import zoo
 from service.engine import Engine
 from service.settings import Settings
+from tests.pictures import picture
 from tests.service.conftest import Upload
 
 COLLECTIONS = {
@@ -120,6 +121,20 @@ def test_a_search_without_verification_says_nothing_of_inliers(
     body = {"item": outcome["id"]}
     found = client.post("/v1/collections/default/search", json=body).json()["neighbours"]
     assert [n["inliers"] for n in found] == [None]
+
+
+def test_a_network_of_one_input_size_verifies_by_its_centre_crop(
+    client: TestClient, upload: Upload
+) -> None:
+    body = {"name": "vit", "spaces": {"high": "vit_b_16/conv_proj/spoc"}}
+    made = client.post("/v1/collections", json={**body, "weights": {"vit_b_16": "untrained"}})
+    assert made.status_code == 201, made.text
+    upload(1, 2, collection="vit")
+    files = {"file": ("q.png", encoded(picture(1)), "image/png")}
+    answer = client.post("/v1/collections/vit/search", files=files, data={"verify": '{"n": 2}'})
+    assert answer.status_code == 200, answer.text
+    inliers = [n["inliers"] for n in answer.json()["neighbours"]]
+    assert inliers[0] >= 15 > inliers[1]
 
 
 def test_one_file_of_weights_prepared_in_two_ways_is_two_networks(
