@@ -10,6 +10,7 @@ from index import Collection, CollectionError, Item, Neighbour, Verification
 from index.ranking import spatial
 from models import PictureError, Prepared, Region, decode, scaled_side
 from models.extractor import crop
+from models.geometry import layers
 from models.local import LocalDescriptors, local_descriptors
 from models.region import covered, reached
 from models.spec import find_layer, layer_of_grid, parse
@@ -21,6 +22,12 @@ from service.problems import Problem
 
 SIDE = {"original": 768, "thumbnail": 320}
 """The longer side of what is recomputed, in pixels, by what is kept of pictures."""
+
+MOST_ACTIVATIONS = 2**24
+"""Of any layer of the network for one picture, 64 MB in float32: what a pass needs depends on it.
+
+Only VGGs have more at `SIDE`: they look at 512 px.
+"""
 
 HANDFUL = 16
 """Pictures whose grids are in memory at once."""
@@ -80,6 +87,20 @@ def layer_of(collection: Collection, asked: str | None = None) -> str:
     )
 
 
+def side_of(network: str, keep: str) -> int:
+    """The longer side, in pixels, at which pictures are looked at again.
+
+    It does not depend on the layer that a client asks for.
+
+    >>> side_of("alexnet", "original"), side_of("vgg19", "original")
+    (768, 512)
+    """
+    side = SIDE.get(keep, SIDE["original"])
+    grids = [layer for layer in layers(network).values() if layer.stride is not None]
+    most = max(layer.activations(side, side) for layer in grids)
+    return int(side * min(1.0, MOST_ACTIVATIONS / most) ** 0.5)
+
+
 def _mid_first(name: str) -> bool:
     return name != "mid"
 
@@ -135,7 +156,7 @@ class _Looking:
         A network of one input size sees its centre crop, as ever.
         """
         extractor = self.engine.extractor_of_grid(self.collection, self.layer)
-        side = SIDE.get(self.collection.settings["keep"], SIDE["original"])
+        side = side_of(parse(self.layer).network, self.collection.settings["keep"])
         waiting: list[tuple[Image.Image, Prepared, Future[Vectors]] | None] = []
         for content in contents:
             image = self._decoded(content, side, region) if content else None

@@ -11,6 +11,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from models import zoo
+from models.geometry import layers
+from service import verification
 from service.engine import Engine
 from service.settings import Settings
 from tests.pictures import picture
@@ -135,6 +137,19 @@ def test_a_network_of_one_input_size_verifies_by_its_centre_crop(
     assert answer.status_code == 200, answer.text
     inliers = [n["inliers"] for n in answer.json()["neighbours"]]
     assert inliers[0] >= 15 > inliers[1]
+
+
+@pytest.mark.parametrize("network", ["alexnet", "vgg19", "resnet152", "densenet161"])
+@pytest.mark.parametrize("keep", ["original", "thumbnail", "nothing"])
+def test_no_layer_of_a_picture_that_is_looked_at_again_fills_the_memory(
+    network: str, keep: str
+) -> None:
+    side = verification.side_of(network, keep)
+    assert side >= 224
+    for layer in layers(network).values():
+        if layer.stride is not None:
+            cells = -(-side // layer.stride)
+            assert layer.channels * cells * cells * 4 <= 65 * 2**20, layer.name
 
 
 def test_one_file_of_weights_prepared_in_two_ways_is_two_networks(
