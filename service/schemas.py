@@ -310,7 +310,9 @@ class NeighbourBody(BaseModel):
     metadata: Metadata = Field(examples=[{"colour": "red"}])
     width: int = Field(description="of the whole picture, upright, in pixels")
     height: int
-    inliers: int | None = Field(None, description="of spatial verification, where it was asked")
+    inliers: int | None = Field(
+        None, description="of spatial verification; null: not asked, or nothing kept can be read"
+    )
 
 
 class TookBody(BaseModel):

@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,18 +193,60 @@ def test_what_cannot_be_verified_is_refused(
     assert (answer.status_code, answer.json()["code"]) == (422, code)
 
 
-def test_a_picture_that_broke_since_is_not_verified_and_stays_in_its_place(
-    client: TestClient, engine: Engine
+def kept_of(engine: Engine, collection: str, item_id: str, kind: str) -> Path:
+    """The file that is kept of an item."""
+    found = engine.catalog.collection(collection)
+    sha256 = found.get(item_id).sha256
+    return engine.settings.data / "pictures" / str(found.id) / kind / sha256[:2] / sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "damage"),
+    [
+        ("thumbnails", "thumbnail", b"no picture"),
+        ("thumbnails", "thumbnail", None),
+        ("originals", "original", b"other bytes"),
+        ("grids", "grids", b"no grid"),
+        ("grids", "grids", None),
+    ],
+)
+def test_a_neighbour_that_cannot_be_read_any_more_has_no_inliers(
+    client: TestClient, engine: Engine, name: str, kind: str, damage: bytes | None
 ) -> None:
-    ids = filled(client, "thumbnails")
-    collection = engine.catalog.collection("thumbnails")
-    item = collection.get(ids["other-0.png"])
-    folder = engine.settings.data / "pictures" / str(collection.id) / "thumbnail"
-    (folder / item.sha256[:2] / item.sha256).write_bytes(b"no picture")
+    ids = filled(client, name)
+    file = kept_of(engine, name, ids["other-0.png"], kind)
+    file.write_bytes(damage) if damage else file.unlink()
     files = {"file": ("q.png", encoded(scene(1)), "image/png")}
     data = {"verify": '{"n": 6}', "k": "6"}
-    answer = client.post("/v1/collections/thumbnails/search", files=files, data=data)
+    answer = client.post(f"/v1/collections/{name}/search", files=files, data=data)
     assert answer.status_code == 200, answer.text
     inliers = {n["name"]: n["inliers"] for n in answer.json()["neighbours"]}
-    assert inliers["other-0.png"] == 0
+    assert [other for other, count in inliers.items() if count is None] == ["other-0.png"]
     assert inliers["same.png"] >= 15
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "damage", "code"),
+    [
+        ("thumbnails", "thumbnail", b"no picture", "picture-format-unknown"),
+        ("thumbnails", "thumbnail", None, "item-picture-missing"),
+        ("grids", "grids", b"no grid", "grids-damaged"),
+    ],
+)
+def test_a_query_that_cannot_be_read_any_more_is_refused(
+    client: TestClient, engine: Engine, name: str, kind: str, damage: bytes | None, code: str
+) -> None:
+    ids = filled(client, name)
+    file = kept_of(engine, name, ids["same.png"], kind)
+    file.write_bytes(damage) if damage else file.unlink()
+    body = {"item": ids["same.png"], "verify": {"n": 3}}
+    answer = client.post(f"/v1/collections/{name}/search", json=body)
+    assert answer.json()["code"] == code
+
+
+def test_what_keeps_nothing_to_verify_by_says_so(client: TestClient) -> None:
+    filled(client, "grids")
+    files = {"file": ("q.png", encoded(scene(1)), "image/png")}
+    data = {"verify": '{"n": 6, "layer": "low"}'}
+    answer = client.post("/v1/collections/grids/search", files=files, data=data)
+    assert (answer.status_code, answer.json()["code"]) == (422, "verify-no-grid")
