@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from models import zoo
+from models.activations import truncate
 from models.geometry import layers
 from service import verification
 from service.engine import Engine
@@ -127,10 +128,16 @@ def test_a_search_without_verification_says_nothing_of_inliers(
 
 
 def test_a_network_of_one_input_size_verifies_by_its_centre_crop(
-    client: TestClient, upload: Upload
+    client: TestClient, settings: Settings, upload: Upload
 ) -> None:
+    random = torch.Generator().manual_seed(1)
+    shapes = truncate("vit_b_16", ["conv_proj"]).state_dict()
+    named = {name: torch.randn(x.shape, generator=random) for name, x in shapes.items()}
+    settings.weights_dir.mkdir()
+    safetensors.torch.save_file(named, settings.weights_dir / "vit.safetensors")
     body = {"name": "vit", "spaces": {"high": "vit_b_16/conv_proj/spoc"}}
-    made = client.post("/v1/collections", json={**body, "weights": {"vit_b_16": "untrained"}})
+    body["weights"] = {"vit_b_16": "vit.safetensors"}
+    made = client.post("/v1/collections", json=body)
     assert made.status_code == 201, made.text
     upload(1, 2, collection="vit")
     files = {"file": ("q.png", encoded(picture(1)), "image/png")}
