@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from index.ranking.reranking import METHODS, SHORTLIST, Method, Parameter
+from index.ranking.spatial import MOST_VERIFIED, Verification
 
 Metadata = dict[str, Any]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -249,9 +250,14 @@ Rerank = Annotated[
 class Verify(Strict):
     """Spatial verification: the first `n` again, by how many of their parts stand alike."""
 
-    n: int = Field(25, ge=1, le=200, description="length of the short list")
+    n: int = Field(
+        Verification.n, ge=1, le=MOST_VERIFIED, description="length of the short list"
+    )
     inliers: int = Field(
-        15, ge=1, le=10_000, description="fewest that verify a neighbour: less is chance"
+        Verification.inliers,
+        ge=1,
+        le=10_000,
+        description="fewest that verify a neighbour: less is chance",
     )
     layer: str | None = Field(
         None,

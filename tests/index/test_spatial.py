@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index import CollectionError
 from index.ranking.spatial import Verification, mutual_matches, reranked, verify
 from tests.index.making import units
 
@@ -103,17 +102,3 @@ def test_the_verified_come_first_and_the_others_keep_their_order(inliers: list[i
     )
     rest = order[len(verified) :]
     assert rest == sorted(rest)
-
-
-@pytest.mark.parametrize(
-    "given_", [{"n": 0}, {"n": 1.5}, {"n": True}, {"inliers": 0}, {"k": 3}, {"n": 100_000}]
-)
-def test_what_cannot_be_verified_is_refused(given_: dict) -> None:
-    with pytest.raises(CollectionError) as refused:
-        Verification.of(given_)
-    assert refused.value.code == "verify-invalid"
-
-
-def test_defaults_stand_where_nothing_is_given() -> None:
-    assert Verification.of({}) == Verification()
-    assert Verification.of({"n": 50}).n == 50
