@@ -250,9 +250,7 @@ Rerank = Annotated[
 class Verify(Strict):
     """Spatial verification: the first `n` again, by how many of their parts stand alike."""
 
-    n: int = Field(
-        Verification.n, ge=1, le=MOST_VERIFIED, description="length of the short list"
-    )
+    n: int = Field(Verification.n, ge=1, le=MOST_VERIFIED, description="length of the short list")
     inliers: int = Field(
         Verification.inliers,
         ge=1,

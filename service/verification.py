@@ -186,7 +186,9 @@ class _Looking:
             image = decode(content, self.engine.limits, scaled_side(side, region)).image
             image = crop(image, region) if region else image
             prepared = (
-                extractor.prepare_whole(image, side) if layer.resizable else extractor.prepare(image)
+                extractor.prepare_whole(image, side)
+                if layer.resizable
+                else extractor.prepare(image)
             )
         waiting = self.engine.batcher.submit(extractor, prepared, "query", [self.layer])
 
