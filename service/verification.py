@@ -196,8 +196,8 @@ class _Looking:
             with self.clock.measure("forward"):
                 grid = awaited(waiting, self.engine.settings.request_timeout_s)[self.layer]
             if layer.resizable:
-                height, width = prepared.pixels[0].shape[1:]
-                cover = reached(height, width, *grid.shape[1:], layer.stride or 1)
+                (height, width), (rows, columns) = prepared.pixels[0].shape[1:], grid.shape[1:]
+                cover = reached(height, width, rows, columns, layer.stride or 1)
             else:
                 cover = covered(*image.size, extractor.preprocessing(self.layer))
             return local_descriptors(grid, *image.size, cover)
