@@ -41,7 +41,7 @@ def truth(name: str) -> GroundTruth:
     paths = [path for part in SETS[name] for path in files(part)]
     labels = [str(path.parent.relative_to(SHARED)) for path in paths]
     asking = np.arange(len(paths)) < len(files(name))
-    said = by_labels(name, [path.name for path in paths], labels)
+    said = by_labels(name, [str(path.relative_to(SHARED)) for path in paths], labels)
     return said.restricted(np.ones(len(paths), bool), asking)
 
 
