@@ -17,15 +17,34 @@ from index.errors import CollectionError
 Grids = Mapping[str, npt.NDArray[np.float32]]
 """By name, C×H×W float32 each."""
 
-LARGEST_BYTES = 256 * 2**20
-"""Of unpacked grids; what claims to be more is refused before it is allocated."""
+MOST_ACTIVATIONS = 2**22
+"""Of all grids of a picture: 16 MB in float32, of each of some dozens of pictures on their way in.
+
+VGG-19's low, mid and high are half of it.
+"""
+
+LARGEST_BYTES = 6 * MOST_ACTIVATIONS + 2**16
+"""Of what `pack` compresses; what claims to be more is refused before it is allocated.
+
+An activation is a byte, a channel another five for its step and its zero point; names are short.
+"""
 
 LEVEL = 1
 """Of compression: a higher one takes ten times as long for 3 % less."""
 
 
 def pack(grids: Grids) -> bytes:
-    """Grids, finite throughout, to bytes."""
+    """Grids, finite throughout, to bytes.
+
+    Raises CollectionError (`grids-too-large`) for more than `MOST_ACTIVATIONS`.
+    """
+    activations = sum(grid.size for grid in grids.values())
+    if activations > MOST_ACTIVATIONS:
+        raise CollectionError(
+            "grids-too-large",
+            f"{activations:,} activations of a picture are more than the {MOST_ACTIVATIONS:,} "
+            "that can be kept: keep fewer or deeper layers",
+        )
     tensors: dict[str, npt.NDArray[np.generic]] = {}
     for name, grid in grids.items():
         flat = grid.reshape(len(grid), -1)

@@ -8,12 +8,16 @@ import numpy.typing as npt
 import torch
 
 from models.attribution import ATTRIBUTIONS
-from models.extractor import Descriptors, DescriptorSpace, Grid
+from models.extractor import Descriptors, DescriptorSpace, Grid, Region
 from models.pooling import pool_joined
+from models.region import WHOLE
 from models.spec import DescriptorSpec, find_layer
 
 Grids = Mapping[str, Grid]
 """Activations of one picture by `network/layer`, C×H×W float32 each."""
+
+Covers = Mapping[str, Region]
+"""The box of the picture that each of these grids covers, in even cells."""
 
 Heatmap = npt.NDArray[np.float32]
 """H×W float32: what each position of a grid adds to the score."""
@@ -24,10 +28,12 @@ class Side:
     """One picture's part in a score: Σ `heatmap` + `offset` = score.
 
     `offset` is the share of the whitening's mean, which belongs to no position; 0 without one.
+    `box` is what of the picture the heatmap covers, in even cells.
     """
 
     heatmap: Heatmap
     offset: float
+    box: Region
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +52,27 @@ def describe_grids(grids: Grids, space: DescriptorSpace) -> Descriptors:
     return whitened
 
 
-def explain(query: Grids, neighbour: Grids, space: DescriptorSpace) -> Explanation:
+def explain(
+    query: Grids,
+    neighbour: Grids,
+    space: DescriptorSpace,
+    covers: tuple[Covers, Covers] = ({}, {}),
+) -> Explanation:
     """Take the cosine of two pictures apart, from their grids C×H×W float32 of any H and W.
 
     With f the pooled vector and d the other picture's descriptor, the score is ⟨f, d⟩/‖f‖, linear
     in f. `models.attribution` takes f apart, so the heatmap is Σ_k A_k·d_k/‖f‖. Whitening is
     affine, (f/‖f‖ - m)·P/n with n the norm of the numerator: d is taken back through P, and m
     leaves an offset. The descriptor of the other side, and with it all norms, is held fixed. Of
-    joined layers every one has its part of d; their heatmaps are added on the finest grid.
+    joined layers every one has its part of d; their heatmaps are added on the finest grid, over the
+    boxes of all. `covers` has the box of each grid of the query and of the neighbour, the whole
+    picture where it is left out.
     """
     q, n = describe_grids(query, space), describe_grids(neighbour, space)
     return Explanation(
-        float(np.clip(q @ n, -1, 1)), _side(query, n, space), _side(neighbour, q, space)
+        float(np.clip(q @ n, -1, 1)),
+        _side(query, n, space, covers[0]),
+        _side(neighbour, q, space, covers[1]),
     )
 
 
@@ -74,21 +89,28 @@ def shares(scores: Mapping[str, float], weights: Mapping[str, float]) -> dict[st
     return {name: part / total if total else 0.0 for name, part in parts.items()}
 
 
-def spread(heatmap: npt.NDArray[np.float64], height: int, width: int) -> npt.NDArray[np.float64]:
-    """The same on a finer grid over the same picture: what a cell has, its area shares evenly.
+def spread(
+    heatmap: npt.NDArray[np.float64], height: int, width: int, place: Region = WHOLE
+) -> npt.NDArray[np.float64]:
+    """The same on a finer grid, of which it covers the box `place`: cells share by area.
 
     >>> spread(np.array([[4.0]]), 2, 2).tolist()
     [[1.0, 1.0], [1.0, 1.0]]
+    >>> spread(np.array([[4.0]]), 1, 4, place=(0.5, 0, 1, 1)).tolist()
+    [[0.0, 0.0, 2.0, 2.0]]
     """
-    down = _overlap(heatmap.shape[0], height)
-    across = _overlap(heatmap.shape[1], width)
+    down = _overlap(heatmap.shape[0], height, place[1], place[3])
+    across = _overlap(heatmap.shape[1], width, place[0], place[2])
     spread_out: npt.NDArray[np.float64] = down.T @ heatmap @ across
     return spread_out
 
 
-def _overlap(coarse: int, fine: int) -> npt.NDArray[np.float64]:
-    """Which share of each `coarse` cell of a line lies in which `fine` one; rows sum to 1."""
-    edges = np.arange(fine + 1) / fine * coarse
+def _overlap(coarse: int, fine: int, start: float, end: float) -> npt.NDArray[np.float64]:
+    """Which share of each `coarse` cell lies in which `fine` one of a line; rows sum to 1.
+
+    The coarse cells take up the line from `start` to `end`, the fine ones all of it, 0 to 1.
+    """
+    edges = (np.arange(fine + 1) / fine - start) / (end - start) * coarse
     starts = np.arange(coarse)[:, None]
     inside = np.clip(edges[None] - starts, 0, 1)
     return np.diff(inside, axis=1)
@@ -104,7 +126,7 @@ def _pooled(grids: Sequence[Grid], spec: DescriptorSpec) -> Descriptors:
     return pooled
 
 
-def _side(seen: Grids, other: Descriptors, space: DescriptorSpace) -> Side:
+def _side(seen: Grids, other: Descriptors, space: DescriptorSpace, covers: Covers) -> Side:
     spec, whitening = space.spec, space.whitening
     grids = _of(seen, spec)
     toward, offset = other.astype(np.float64), 0.0
@@ -126,9 +148,33 @@ def _side(seen: Grids, other: Descriptors, space: DescriptorSpace) -> Side:
         heatmap if find_layer(spec.network, layer).stride else heatmap.sum().reshape(1, 1)
         for heatmap, layer in zip(heatmaps, spec.layers, strict=True)
     ]
-    height, width = (max(sides) for sides in zip(*(one.shape for one in placed), strict=True))
-    heatmap = sum(spread(one, height, width) for one in placed) / joined
-    return Side(np.asarray(heatmap, np.float32), offset)
+    boxes = [covers.get(grid, WHOLE) for grid in spec.grids]
+    heatmap, box = _together(placed, boxes)
+    return Side(np.asarray(heatmap / joined, np.float32), offset, box)
+
+
+def _together(
+    heatmaps: Sequence[npt.NDArray[np.float64]], boxes: Sequence[Region]
+) -> tuple[npt.NDArray[np.float64], Region]:
+    """Their sum on cells as small as the smallest, and the box that they all lie in."""
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    whole = (min(x0), min(y0), max(x1), max(y1))
+    wide, high = whole[2] - whole[0], whole[3] - whole[1]
+    finest = [
+        (one.shape[0] * high / (box[3] - box[1]), one.shape[1] * wide / (box[2] - box[0]))
+        for one, box in zip(heatmaps, boxes, strict=True)
+    ]
+    height, width = (round(max(cells)) for cells in zip(*finest, strict=True))
+    total = np.zeros((height, width))
+    for one, box in zip(heatmaps, boxes, strict=True):
+        place = (
+            (box[0] - whole[0]) / wide,
+            (box[1] - whole[1]) / high,
+            (box[2] - whole[0]) / wide,
+            (box[3] - whole[1]) / high,
+        )
+        total += spread(one, height, width, place)
+    return total, whole
 
 
 def _heatmap(

@@ -251,17 +251,20 @@ def scaled_side(min_side: int, region: Region | None) -> int:
     return round(min_side / max(share, 0.01))
 
 
-def crop(picture: Image.Image, region: Region) -> Image.Image:
-    """Cut a region out, at least one pixel large.
-
-    Raises PictureError (`picture-region-invalid`) unless 0 ≤ x0 < x1 ≤ 1 and 0 ≤ y0 < y1 ≤ 1.
-    """
+def check_region(region: Region) -> None:
+    """Raise PictureError: `picture-region-invalid`, unless 0 ≤ x0 < x1 ≤ 1 and 0 ≤ y0 < y1 ≤ 1."""
     x0, y0, x1, y1 = region
     if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
         raise PictureError(
             "picture-region-invalid",
             f"region {list(region)} is not x0, y0, x1, y1 with 0 ≤ x0 < x1 ≤ 1 and 0 ≤ y0 < y1 ≤ 1",
         )
+
+
+def crop(picture: Image.Image, region: Region) -> Image.Image:
+    """Cut a region out, at least one pixel large. Raises PictureError: `picture-region-invalid`."""
+    check_region(region)
+    x0, y0, x1, y1 = region
     width, height = picture.size
     left, top = min(int(x0 * width), width - 1), min(int(y0 * height), height - 1)
     right, bottom = max(round(x1 * width), left + 1), max(round(y1 * height), top + 1)

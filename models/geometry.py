@@ -8,7 +8,7 @@ largest over the branches.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import inf
+from math import ceil, inf
 from typing import Any
 
 import torch
@@ -52,11 +52,22 @@ class Layer:
     depth: int
     pooling: str
     """The one that a spec means where it names none."""
+    resizable: bool = True
+    """Whether the network takes other input sizes than its own."""
 
     @property
     def flat(self) -> bool:
         """Whether there is no grid left to pool over, as in `fc7`."""
         return self.height == self.width == 1
+
+    def activations(self, height: int, width: int) -> int:
+        """About how many there are of a picture of so many pixels; the layer has a grid.
+
+        >>> layers("vgg19")["conv2_2"].activations(224, 224)  # 128×112×112
+        1605632
+        """
+        stride = self.stride or 1
+        return self.channels * ceil(height / stride) * ceil(width / stride)
 
 
 @cache
@@ -74,7 +85,8 @@ def layers(network: str) -> Mapping[str, Layer]:
     traced = zoo.cut(model, nodes)
     size = zoo.native_preprocessing(row).crop
     shapes = _shapes(traced, size, size)
-    channel_axes = _channel_axes(traced, shapes, size)
+    larger = _larger(traced, size)
+    channel_axes = _channel_axes(shapes, larger)
     fields = dict(_receptive_fields(traced, shapes))
     levels = {layer.split("/")[0]: level for level, layer in row.levels.items()}
     depths = {node: depth for depth, node in enumerate(shapes)}
@@ -97,6 +109,7 @@ def layers(network: str) -> Mapping[str, Layer]:
             level=levels.get(name),
             depth=depths[node],
             pooling=row.poolings.get(name) or ("gem" if height * width > 1 else "flatten"),
+            resizable=larger is not None,
         )
     return found
 
@@ -121,16 +134,22 @@ def _shapes(traced: fx.GraphModule, height: int, width: int) -> dict[str, torch.
     }
 
 
+def _larger(traced: fx.GraphModule, size: int) -> dict[str, torch.Size] | None:
+    """The shapes at a larger input size; None: a transformer with fixed positions takes one."""
+    try:
+        return _shapes(traced, size + 64, size + 128)
+    except (AssertionError, RuntimeError, ValueError):
+        return None
+
+
 def _channel_axes(
-    traced: fx.GraphModule, shapes: Mapping[str, torch.Size], size: int
+    shapes: Mapping[str, torch.Size], larger: Mapping[str, torch.Size] | None
 ) -> dict[str, int]:
     """Which axis holds the channels: the one that another input size leaves alone."""
     by_rank = {2: 1, 3: 2, 4: 1}
     axes = {node: by_rank[len(shape)] for node, shape in shapes.items()}
-    try:
-        larger = _shapes(traced, size + 64, size + 128)
-    except (AssertionError, RuntimeError, ValueError):
-        return axes  # A transformer with fixed positions takes one size only; its tokens are B×N×C.
+    if larger is None:
+        return axes  # Tokens are B×N×C.
     for node, shape in shapes.items():
         if len(shape) == 4 and shape[1] != larger[node][1] and shape[3] == larger[node][3]:
             axes[node] = 3

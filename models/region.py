@@ -47,6 +47,17 @@ def covered(width: int, height: int, how: Preprocessing, region: Region = WHOLE)
     return within(region, (left / wide, top / high, right / wide, bottom / high))
 
 
+def reached(height: int, width: int, rows: int, columns: int, stride: int) -> Region:
+    """The box that a grid covers of a whole picture of `height`×`width` pixels.
+
+    A cell is `stride` pixels wide: the last ones may end before the picture does, or behind it.
+
+    >>> reached(100, 150, 6, 9, 16)
+    (0.0, 0.0, 0.96, 0.96)
+    """
+    return 0.0, 0.0, columns * stride / width, rows * stride / height
+
+
 def within(outer: Region, inner: Region) -> Region:
     """A box given as shares of another box, as shares of the picture.
 

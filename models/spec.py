@@ -118,6 +118,11 @@ def find_layer(network: str, name: str) -> geometry.Layer:
     return layers[name]
 
 
+def layer_of_grid(grid: str) -> geometry.Layer:
+    """The layer of an activation, `network/layer`, as `DescriptorSpec.grids` names them."""
+    return find_layer(*grid.split("/"))
+
+
 def _level(row: zoo.Network, layer: str) -> tuple[str, str | None]:
     """The layer and pooling that a level stands for; any other name stands for itself."""
     if layer not in zoo.LEVELS:

@@ -11,6 +11,7 @@ import structlog
 import torch
 
 from index import Catalog, Collection, CollectionError, Space
+from index.grids import MOST_ACTIVATIONS
 from index.space import Dtype
 from models import (
     DescriptorSpace,
@@ -25,7 +26,7 @@ from models import (
 )
 from models.download import Progress
 from models.runtime import choose_device
-from models.spec import find_layer
+from models.spec import find_layer, layer_of_grid
 from service.batcher import Batcher
 from service.fetch import Fetcher
 from service.metrics import Metrics, Sample
@@ -35,6 +36,9 @@ from service.settings import Settings
 logger = structlog.get_logger(__name__)
 
 DEFAULT = "default"
+
+MOST_KEPT = 8
+"""Layers whose activations a collection keeps of every picture."""
 
 
 class Engine:
@@ -210,7 +214,9 @@ class Engine:
                 limits=self.limits,
             )
 
-        return self._networks.get(f"{grid} {origin['weights_sha256']}", load)
+        # One file may be declared to want one preprocessing or another: the name says which.
+        key = f"{grid} {origin['weights']} {origin['weights_sha256']}"
+        return self._networks.get(key, load)
 
     def compact_soon(self, collection: Collection) -> None:
         """Seal a new generation in the background, unless that is under way already."""
@@ -255,7 +261,10 @@ def kept_grids(collection: Collection) -> list[str]:
 
 
 def _grids(names: Sequence[str], spaces: Mapping[str, DescriptorSpace]) -> list[str]:
-    """Names of spaces and layers as layers. Raises SpecError (`spec-no-grid`, …)."""
+    """Names of spaces and layers as layers.
+
+    Raises SpecError: `spec-invalid`, `spec-no-grid`, `spec-grids-too-large`.
+    """
     found = []
     networks = {space.spec.network for space in spaces.values()}
     for name in names:
@@ -268,7 +277,20 @@ def _grids(names: Sequence[str], spaces: Mapping[str, DescriptorSpace]) -> list[
             if find_layer(spec.network, layer).stride is None:
                 raise SpecError("spec-no-grid", f"{grid} has no grid to keep: choose a layer below")
             found.append(grid)
-    return list(dict.fromkeys(found))
+    kept = list(dict.fromkeys(found))
+    crops = {space.spec.network: space.weights.preprocessing.crop for space in spaces.values()}
+    activations = 0
+    for grid in kept:
+        crop = crops[grid.split("/")[0]]
+        activations += layer_of_grid(grid).activations(crop, crop)
+    if len(kept) > MOST_KEPT or activations > MOST_ACTIVATIONS:
+        raise SpecError(
+            "spec-grids-too-large",
+            f"keep_grids names {len(kept)} layers with {activations:,} activations of a picture, "
+            f"where {MOST_KEPT} layers with {MOST_ACTIVATIONS:,} in all are the most: name fewer "
+            "or deeper ones",
+        )
+    return kept
 
 
 def _origin(space: DescriptorSpace) -> dict[str, str | None]:

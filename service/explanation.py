@@ -7,6 +7,7 @@ from index import Collection, Item
 from index.ranking import fusion
 from models import DescriptorSpace, DescriptorSpec, Region
 from models.explanation import Side, explain, shares
+from models.extractor import check_region
 from models.region import box, match
 from models.spec import find_layer
 from service import grids
@@ -17,14 +18,14 @@ from service.grids import Seen
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One space: its weight, its cosine, its share of the whole, and either side's heatmap."""
+    """One space: its weight, its cosine, its share of the whole, and either side of it."""
 
     space: str
     weight: float
     score: float
     share: float
-    query: tuple[Side, Region]
-    neighbour: tuple[Side, Region]
+    query: Side
+    neighbour: Side
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +47,12 @@ def why(
 ) -> Why:
     """Explain the score of an item.
 
-    Raises PictureError, CollectionError (`space-unknown`, `space-weights-invalid`) and Problem
+    Raises PictureError (`picture-region-invalid`, …), CollectionError (`space-unknown`,
+    `space-weights-invalid`) and Problem
     (`item-picture-missing`, `overloaded`, `request-timeout`).
     """
+    if region:
+        check_region(region)
     weights = fusion.weights({space: 1.0} if isinstance(space, str) else space)
     collection.check_spaces(weights)
     described = engine.extractor(collection).spaces
@@ -58,7 +62,10 @@ def why(
         query = grids.picture_of(collection, query)  # Fewer cells would be fewer dimensions.
     asked = _seen(engine, collection, query, layers, region, clock)
     found = _seen(engine, collection, neighbour, layers, None, clock)
-    explained = {name: explain(asked.grids, found.grids, described[name]) for name in weights}
+    covers = asked.covers, found.covers
+    explained = {
+        name: explain(asked.grids, found.grids, described[name], covers) for name in weights
+    }
     share = shares({name: one.score for name, one in explained.items()}, weights)
     parts = [
         Part(
@@ -66,8 +73,8 @@ def why(
             weight=weight,
             score=explained[name].score,
             share=share[name],
-            query=(explained[name].query, asked.covers[described[name].spec.grids[-1]]),
-            neighbour=(explained[name].neighbour, found.covers[described[name].spec.grids[-1]]),
+            query=explained[name].query,
+            neighbour=explained[name].neighbour,
         )
         for name, weight in weights.items()
     ]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from index import Collection, Item, Neighbour, Verification
 from models import Extractor, Region, decode, scaled_side
+from models.extractor import check_region
 from service import grids, verification
 from service.batcher import Vectors, awaited
 from service.clock import Clock
@@ -58,6 +59,8 @@ def search(engine: Engine, collection: Collection, query: Query) -> Answer:
         raise Problem(
             "query-empty", "name a picture to search by: a file, an item, a URL or positives"
         )
+    if query.region:
+        check_region(query.region)
     clock = Clock()
     space = default_space(collection) if query.space is None else query.space
     wanted = [space] if isinstance(space, str) else [name for name in space if space[name] > 0]

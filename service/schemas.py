@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from index.ranking.reranking import METHODS, SHORTLIST, Method, Parameter
+from index.ranking.spatial import MOST_VERIFIED, Verification
 
 Metadata = dict[str, Any]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -112,8 +113,9 @@ class NewCollection(Strict):
     keep_grids: list[str] = Field(
         default_factory=list,
         max_length=8,
-        description="spaces, or layers of their networks, whose activations are kept of every "
-        "picture: searches by region of an item and `verify` then need no forward pass",
+        description="spaces, or layers of their networks, at most 8 layers in all, whose "
+        "activations are kept of every picture: searches by region of an item and `verify` then "
+        "need no forward pass",
         examples=[["high"]],
     )
     dtype: Literal["float16", "float32"] = Field("float16", description="of stored descriptors")
@@ -248,9 +250,12 @@ Rerank = Annotated[
 class Verify(Strict):
     """Spatial verification: the first `n` again, by how many of their parts stand alike."""
 
-    n: int = Field(25, ge=1, le=200, description="length of the short list")
+    n: int = Field(Verification.n, ge=1, le=MOST_VERIFIED, description="length of the short list")
     inliers: int = Field(
-        15, ge=1, le=10_000, description="fewest that verify a neighbour: less is chance"
+        Verification.inliers,
+        ge=1,
+        le=10_000,
+        description="fewest that verify a neighbour: less is chance",
     )
     layer: str | None = Field(
         None,
@@ -309,7 +314,9 @@ class NeighbourBody(BaseModel):
     metadata: Metadata = Field(examples=[{"colour": "red"}])
     width: int = Field(description="of the whole picture, upright, in pixels")
     height: int
-    inliers: int | None = Field(None, description="of spatial verification, where it was asked")
+    inliers: int | None = Field(
+        None, description="of spatial verification; null: not asked, or nothing kept can be read"
+    )
 
 
 class TookBody(BaseModel):

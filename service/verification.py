@@ -1,19 +1,20 @@
 """Spatial verification of a short list, from kept grids or from what is kept of the pictures."""
 
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-
-from PIL import Image
+from functools import partial
+from typing import TypeVar
 
 from index import Collection, CollectionError, Item, Neighbour, Verification
 from index.ranking import spatial
 from models import PictureError, Region, decode, scaled_side
 from models.extractor import crop
+from models.geometry import layers
 from models.local import LocalDescriptors, local_descriptors
-from models.spec import find_layer, parse
+from models.region import covered, reached
+from models.spec import find_layer, layer_of_grid, parse
 from service import grids
-from service.batcher import Vectors, awaited
+from service.batcher import awaited
 from service.clock import Clock
 from service.engine import Engine, kept_grids
 from service.problems import Problem
@@ -21,11 +22,22 @@ from service.problems import Problem
 SIDE = {"original": 768, "thumbnail": 320}
 """The longer side of what is recomputed, in pixels, by what is kept of pictures."""
 
+MOST_ACTIVATIONS = 2**24
+"""Of any layer of the network for one picture, 64 MB in float32: what a pass needs depends on it.
+
+Only VGGs have more at `SIDE`: they look at 512 px.
+"""
+
 HANDFUL = 16
 """Pictures whose grids are in memory at once."""
 
 Subject = bytes | Item
 """The picture that is searched by."""
+
+Described = Callable[[], LocalDescriptors]
+"""Local descriptors on their way."""
+
+T = TypeVar("T")
 
 
 def verified(
@@ -39,26 +51,32 @@ def verified(
 ) -> list[Neighbour]:
     """`found` with the first `asked.n` in the order of their inliers, the others behind them.
 
-    Raises Problem: `item-picture-missing`, `request-timeout`, `verify-no-grid`.
+    A neighbour of which nothing is kept that can be read has no `inliers`. Raises what a query that
+    cannot be read is refused by, and Problem: `item-picture-missing`, `request-timeout`,
+    `verify-no-grid`.
     """
     short, rest = found[: asked.n], found[asked.n :]
-    looking = _Looking(engine, collection, layer_of(collection, asked.layer), clock)
-    (query,) = looking.at([subject], region)
+    layer = layer_of(collection, asked.layer)
+    if collection.settings["keep"] == "nothing" and layer not in kept_grids(collection):
+        raise Problem(
+            "verify-no-grid",
+            f"collection {collection.name!r} keeps neither pictures nor the grids of {layer}: "
+            "name a layer that it keeps, or make a collection that keeps one of them",
+        )
+    looking = _Looking(engine, collection, layer, clock)
+    query = looking.at(subject, region)()
     counted: list[Neighbour] = []
     for at in range(0, len(short), HANDFUL):
         clock.check(engine.settings.request_timeout_s, f"verifying more than {at} neighbours")
         handful = short[at : at + HANDFUL]
-        described = looking.at([_item(collection, neighbour) for neighbour in handful])
+        under_way = [looking.neighbour(neighbour) for neighbour in handful]
+        described = [_unless_lost(one) if one else None for one in under_way]
         with clock.measure("search"):
             counted += [
                 replace(neighbour, inliers=_inliers(query, other))
                 for neighbour, other in zip(handful, described, strict=True)
             ]
-    order = spatial.reranked(
-        [neighbour.inliers or 0 for neighbour in counted],
-        [neighbour.score for neighbour in counted],
-        asked.inliers,
-    )
+    order = spatial.reranked([neighbour.inliers or 0 for neighbour in counted], asked.inliers)
     return [*(counted[at] for at in order), *rest]
 
 
@@ -83,20 +101,39 @@ def layer_of(collection: Collection, asked: str | None = None) -> str:
     )
 
 
+def side_of(network: str, keep: str) -> int:
+    """The longer side, in pixels, at which pictures are looked at again.
+
+    It does not depend on the layer that a client asks for.
+
+    >>> side_of("alexnet", "original"), side_of("vgg19", "original")
+    (768, 512)
+    """
+    side = SIDE.get(keep, SIDE["original"])
+    grids = [layer for layer in layers(network).values() if layer.stride is not None]
+    most = max(layer.activations(side, side) for layer in grids)
+    return int(side * min(1.0, MOST_ACTIVATIONS / most) ** 0.5)
+
+
 def _mid_first(name: str) -> bool:
     return name != "mid"
 
 
-def _item(collection: Collection, neighbour: Neighbour) -> Item | None:
+def _unless_lost(step: Callable[[], T]) -> T | None:
+    """None: what is kept of one neighbour is gone or damaged, and nothing can be said of it."""
     try:
-        return collection.get(neighbour.id)
-    except CollectionError:
-        return None  # It was removed since it was found.
+        return step()
+    except (CollectionError, PictureError):
+        return None
+    except Problem as problem:
+        if problem.code != "item-picture-missing":
+            raise
+        return None
 
 
-def _inliers(query: LocalDescriptors | None, other: LocalDescriptors | None) -> int:
-    if query is None or other is None:
-        return 0
+def _inliers(query: LocalDescriptors, other: LocalDescriptors | None) -> int | None:
+    if other is None:
+        return None
     found = spatial.verify((query.vectors, query.positions), (other.vectors, other.positions))
     return found.inliers
 
@@ -110,14 +147,21 @@ class _Looking:
     layer: str
     clock: Clock
 
-    def at(
-        self, pictures: Sequence[Subject | None], region: Region | None = None
-    ) -> list[LocalDescriptors | None]:
-        """In their order, None for None; those whose grid is not kept share forward passes."""
+    def neighbour(self, found: Neighbour) -> Described | None:
+        """As `at`; None: what is kept of it is gone or damaged."""
+        return _unless_lost(lambda: self.at(self.collection.get(found.id)))
+
+    def at(self, picture: Subject, region: Region | None = None) -> Described:
+        """Begin to look at a picture; called, the answer waits for the end of it.
+
+        Those that are begun together share forward passes where their grids are not kept.
+        """
         if self.layer in kept_grids(self.collection):
-            return [self._in_grid(picture, region) if picture else None for picture in pictures]
-        contents = [self._content(picture) if picture else None for picture in pictures]
-        return self._anew(contents, region)
+            return partial(self._in_grid, picture, region)
+        content = (
+            grids.picture_of(self.collection, picture) if isinstance(picture, Item) else picture
+        )
+        return self._anew(content, region)
 
     def _in_grid(self, picture: Subject, region: Region | None) -> LocalDescriptors:
         """At the scale of the kept grids."""
@@ -130,36 +174,32 @@ class _Looking:
         cover = seen.covers[self.layer]
         return local_descriptors(seen.grids[self.layer], seen.width, seen.height, cover)
 
-    def _anew(
-        self, contents: Sequence[bytes | None], region: Region | None
-    ) -> list[LocalDescriptors | None]:
-        """From whole pictures, larger than descriptors are made from: a finer grid."""
+    def _anew(self, content: bytes, region: Region | None) -> Described:
+        """From the whole picture, larger than descriptors are made from: a finer grid.
+
+        A network of one input size sees its centre crop, as ever.
+        """
         extractor = self.engine.extractor_of_grid(self.collection, self.layer)
-        side = SIDE.get(self.collection.settings["keep"], SIDE["original"])
-        waiting: list[tuple[tuple[int, int], Future[Vectors]] | None] = []
-        for content in contents:
-            image = self._decoded(content, side, region) if content else None
-            if image is None:
-                waiting.append(None)
-                continue
-            prepared = extractor.prepare_whole(image, side)
-            future = self.engine.batcher.submit(extractor, prepared, "query", [self.layer])
-            waiting.append((image.size, future))
-        with self.clock.measure("forward"):
-            return [self._local(*one) if one else None for one in waiting]
-
-    def _decoded(self, content: bytes, side: int, region: Region | None) -> Image.Image | None:
-        """None: what was kept can no longer be read, and nothing can be said of it."""
+        layer = layer_of_grid(self.layer)
+        side = side_of(parse(self.layer).network, self.collection.settings["keep"])
         with self.clock.measure("decode"), self.engine.query_decoders:
-            try:
-                image = decode(content, self.engine.limits, scaled_side(side, region)).image
-            except PictureError:
-                return None
-            return crop(image, region) if region else image
+            image = decode(content, self.engine.limits, scaled_side(side, region)).image
+            image = crop(image, region) if region else image
+            prepared = (
+                extractor.prepare_whole(image, side)
+                if layer.resizable
+                else extractor.prepare(image)
+            )
+        waiting = self.engine.batcher.submit(extractor, prepared, "query", [self.layer])
 
-    def _local(self, size: tuple[int, int], future: Future[Vectors]) -> LocalDescriptors:
-        grid = awaited(future, self.engine.settings.request_timeout_s)[self.layer]
-        return local_descriptors(grid, *size)
+        def described() -> LocalDescriptors:
+            with self.clock.measure("forward"):
+                grid = awaited(waiting, self.engine.settings.request_timeout_s)[self.layer]
+            if layer.resizable:
+                (height, width), (rows, columns) = prepared.pixels[0].shape[1:], grid.shape[1:]
+                cover = reached(height, width, rows, columns, layer.stride or 1)
+            else:
+                cover = covered(*image.size, extractor.preprocessing(self.layer))
+            return local_descriptors(grid, *image.size, cover)
 
-    def _content(self, picture: Subject) -> bytes:
-        return grids.picture_of(self.collection, picture) if isinstance(picture, Item) else picture
+        return described

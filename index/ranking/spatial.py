@@ -5,15 +5,12 @@ similarity (turn, scale, shift) that carries most matches of one picture onto th
 Philbin et al., Object Retrieval with Large Vocabularies and Fast Spatial Matching, CVPR 2007.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-
-from index.errors import CollectionError
 
 Vectors = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.float32]
@@ -42,25 +39,6 @@ class Verification:
     n: int = 25
     inliers: int = 15
     layer: str | None = None
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "Verification":
-        """Read {"n": 25, "inliers": 15}. Raises CollectionError: `verify-invalid`."""
-        limits = {"n": MOST_VERIFIED, "inliers": 10_000}
-        unknown = given.keys() - limits.keys() - {"layer"}
-        if unknown:
-            raise CollectionError(
-                "verify-invalid", f"verify has n, inliers and layer, not {sorted(unknown)}"
-            )
-        asked = cls(**given)
-        for name, most in limits.items():
-            value = getattr(asked, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if not whole or not 1 <= value <= most:
-                raise CollectionError(
-                    "verify-invalid", f"verify.{name} = {value!r} is not in 1…{most}"
-                )
-        return asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +90,17 @@ def verify(
     return Verified(int(inliers.sum()), found) if _plausible(found) else Verified(0, None)
 
 
-def reranked(inliers: Sequence[int], scores: Sequence[float], fewest: int) -> list[int]:
-    """The order of a short list: by inliers from `fewest` on, then by score; places from 0.
+def reranked(inliers: Sequence[int], fewest: int) -> list[int]:
+    """The order of a short list: by inliers from `fewest` on, then as it was; places from 0.
 
     Below `fewest` nothing is shown to be the same place, and nothing to be another one: such
-    neighbours stay in the order of their scores, behind those that are verified.
+    neighbours keep their order, whatever gave it, behind those that are verified.
 
-    >>> reranked([3, 40, 9, 60], [0.9, 0.8, 0.95, 0.7], fewest=20)
-    [3, 1, 2, 0]
+    >>> reranked([3, 40, 9, 60], fewest=20)
+    [3, 1, 0, 2]
     """
     counted = [count if count >= fewest else 0 for count in inliers]
-    return sorted(range(len(counted)), key=lambda at: (-counted[at], -scores[at], at))
+    return sorted(range(len(counted)), key=lambda at: (-counted[at], at))
 
 
 def _plausible(matrix: npt.NDArray[np.float64]) -> bool:

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from index import Collection, Item
-from models import Region
 from models.explanation import Side
 from service import forms
 from service.engine import Engine
@@ -81,8 +80,8 @@ def _body(found: Why) -> ExplanationBody:
                 weight=part.weight,
                 score=part.score,
                 share=part.share,
-                query=_heatmap(*part.query),
-                neighbour=_heatmap(*part.neighbour),
+                query=_heatmap(part.query),
+                neighbour=_heatmap(part.neighbour),
             )
             for part in found.parts
         ],
@@ -90,6 +89,6 @@ def _body(found: Why) -> ExplanationBody:
     )
 
 
-def _heatmap(side: Side, box: Region) -> HeatmapBody:
+def _heatmap(side: Side) -> HeatmapBody:
     grid = [[round(value, DECIMALS) for value in row] for row in side.heatmap.tolist()]
-    return HeatmapBody(grid=grid, box=box, offset=side.offset)
+    return HeatmapBody(grid=grid, box=side.box, offset=side.offset)

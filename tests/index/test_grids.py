@@ -70,6 +70,20 @@ def test_what_was_not_packed_is_refused(content: bytes) -> None:
     assert refused.value.code == "grids-damaged"
 
 
+def test_what_may_be_packed_can_be_unpacked_and_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    most = 1 << 16
+    monkeypatch.setattr("index.grids.MOST_ACTIVATIONS", most)
+    monkeypatch.setattr("index.grids.LARGEST_BYTES", 6 * most + (1 << 16))
+    # A channel for each activation needs the most bytes, noise is what deflates least.
+    noise = np.random.default_rng(1).random((most, 1, 1), np.float32)
+    assert unpack(pack({"a/x": noise}))["a/x"].shape == noise.shape
+    with pytest.raises(CollectionError) as refused:
+        pack({"a/x": noise, "a/y": noise[:1]})
+    assert refused.value.code == "grids-too-large"
+
+
 def test_what_would_fill_the_memory_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("index.grids.LARGEST_BYTES", 100)
     with pytest.raises(CollectionError, match="too large"):

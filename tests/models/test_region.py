@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.extractor import DescriptorSpace, Grid, Region
+from models.extractor import DescriptorSpace, Extractor, Grid, Region
 from models.preprocess import IMAGENET, prepare
-from models.region import Cells, box, cells, covered, match
+from models.region import Cells, box, cells, covered, match, reached
 from models.spec import parse
 from models.weights import WeightsFolder
 
@@ -33,6 +33,29 @@ def test_the_grid_covers_what_preprocessing_lets_through() -> None:
     assert (pixels[2, 2:-2, 2:-2] < 5).all()
     picture.paste("blue", (0, 0, inside[0] + 30, height))
     assert (prepare(picture, IMAGENET)[2, :, 5] > 250).all()
+
+
+@pytest.mark.parametrize(("network", "cell"), [("colour", 16), ("sift", 40)])
+@pytest.mark.parametrize("size", [(150, 110), (160, 80), (201, 95)])
+def test_the_cells_of_a_whole_picture_stand_where_they_looked(
+    network: str, cell: int, size: tuple[int, int]
+) -> None:
+    # A patch in the cell of row 1 and column 2.
+    picture = Image.new("RGB", size, (128, 128, 128))
+    left, top = 2 * cell, cell
+    patch = np.random.default_rng(1).integers(0, 256, (cell, cell, 3)).astype(np.uint8)
+    picture.paste(Image.fromarray(patch), (left, top))
+    plain = Image.new("RGB", size, (128, 128, 128))
+    extractor = Extractor({"colour": "colour/rgb8", "sift": "sift/vlad64"}[network])
+    (layer,) = extractor.spaces[""].spec.grids
+    both = [extractor.prepare_whole(one, max(size)) for one in (picture, plain)]
+    grid, without = extractor.forward(both, [layer])[layer]
+    strength = np.abs(grid - without).sum(axis=0)
+    row, column = np.unravel_index(strength.argmax(), strength.shape)
+    x0, y0, x1, y1 = reached(size[1], size[0], *grid.shape[1:], cell)
+    x = (x0 + (column + 0.5) / grid.shape[2] * (x1 - x0)) * size[0]
+    y = (y0 + (row + 0.5) / grid.shape[1] * (y1 - y0)) * size[1]
+    assert (x, y) == pytest.approx((left + cell / 2, top + cell / 2))
 
 
 def test_a_region_is_covered_within_itself() -> None:

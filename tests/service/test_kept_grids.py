@@ -65,6 +65,54 @@ def test_a_box_beside_the_grid_needs_the_picture(
     assert took["forward"] > 0
 
 
+def test_the_parts_of_joined_layers_stand_in_the_picture_where_each_looked(
+    client: TestClient, upload: Upload
+) -> None:
+    body = {"name": "kept", "keep": "nothing", "keep_grids": ["joined"]}
+    body["spaces"] = {"joined": "alexnet/conv1+conv5/spoc", "fine": "alexnet/conv1/spoc"}
+    body["spaces"] |= {"coarse": "alexnet/conv5/spoc"}
+    client.post("/v1/collections", json={**body, "weights": {"alexnet": "untrained"}})
+    ids = [outcome["id"] for outcome in upload(1, 2, collection="kept")]
+
+    def side(space: str) -> dict:
+        asked = {"item": ids[0], "neighbour": ids[1], "region": [0.36, 0.32, 0.6, 0.64]}
+        answer = client.post("/v1/collections/kept/explain", json={**asked, "space": space})
+        return answer.json()["spaces"][0]["query"]
+
+    fine, coarse, joined = side("fine"), side("coarse"), side("joined")
+    assert fine["box"] != coarse["box"]
+    ends = list(zip(fine["box"], coarse["box"], strict=True))
+    assert joined["box"] == pytest.approx([*map(min, ends[:2]), *map(max, ends[2:])])
+    # Its centre of mass is that of both parts, which weigh the same.
+    expected = (moment(fine) + moment(coarse)) / 2
+    assert moment(joined) == pytest.approx(expected, abs=1e-4)
+    assert np.sum(joined["grid"]) == pytest.approx(expected[0], abs=1e-4)
+
+
+def moment(side: dict) -> np.ndarray:
+    """What a heatmap adds in all, and that times the x and y of each cell's middle."""
+    grid = np.array(side["grid"])
+    x0, y0, x1, y1 = side["box"]
+    x = x0 + (np.arange(grid.shape[1]) + 0.5) / grid.shape[1] * (x1 - x0)
+    y = y0 + (np.arange(grid.shape[0]) + 0.5) / grid.shape[0] * (y1 - y0)
+    return np.array([grid.sum(), (grid * x).sum(), (grid * y[:, None]).sum()])
+
+
+@pytest.mark.parametrize("call", ["search", "explain"])
+@pytest.mark.parametrize("region", [[0.8, 0.8, 0.2, 0.2], [0.5, 0, 0.5, 1]])
+@pytest.mark.parametrize("grids", [["high"], []])
+def test_a_box_inside_out_is_refused_whatever_is_kept(
+    client: TestClient, upload: Upload, call: str, region: list[float], grids: list[str]
+) -> None:
+    client.post("/v1/collections", json={"name": "c", "keep": "nothing", "keep_grids": grids})
+    (outcome,) = upload(1, collection="c")
+    body = {"item": outcome["id"], "region": region}
+    if call == "explain":
+        body["neighbour"] = outcome["id"]
+    answer = client.post(f"/v1/collections/c/{call}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "picture-region-invalid")
+
+
 def test_an_explanation_needs_no_picture_where_grids_are_kept(
     client: TestClient, kept: str, upload: Upload
 ) -> None:
@@ -160,6 +208,14 @@ def test_spaces_and_layers_can_be_kept(
     assert set(unpack(file.read_bytes())) == set(kept_layers)
 
 
+def test_layers_that_would_fill_the_memory_are_not_kept(client: TestClient) -> None:
+    body = {"name": "some", "spaces": {"low": "vgg19/low"}, "weights": {"vgg19": "untrained"}}
+    body["keep_grids"] = ["vgg19/conv1_1+conv1_2"]  # 2 × 64 × 224 × 224: 26 MB a picture
+    answer = client.post("/v1/collections", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "spec-grids-too-large")
+    assert "name fewer or deeper ones" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("name", "code"),
     [
@@ -167,6 +223,11 @@ def test_spaces_and_layers_can_be_kept(
         ("alexnet/fc6", "spec-no-grid"),
         ("vgg19/conv5_4", "spec-invalid"),
         ("alexnet/conv9", "spec-unknown-layer"),
+        # Nine layers in one name.
+        (
+            "alexnet/conv1+pool1+conv2+pool2+conv3+conv4+conv5+pool5+features.8",
+            "spec-grids-too-large",
+        ),
     ],
 )
 def test_what_has_no_grid_cannot_be_kept(client: TestClient, name: str, code: str) -> None:

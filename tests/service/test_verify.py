@@ -2,13 +2,22 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from models import zoo
+from models.activations import truncate
+from models.geometry import layers
+from service import verification
 from service.engine import Engine
+from service.settings import Settings
+from tests.pictures import picture
 from tests.service.conftest import Upload
 
 COLLECTIONS = {
@@ -96,6 +105,19 @@ def test_pages_of_a_verified_search_continue_one_another(client: TestClient) -> 
     assert (first["more"], second["more"]) == (True, False)
 
 
+def test_what_rerank_found_keeps_its_order_where_nothing_is_verified(client: TestClient) -> None:
+    ids = filled(client, "grids")
+    # Of a short list of three the scores are of another kind than the cosines behind it.
+    rerank = {"method": "diffusion", "shortlist": 3, "seeds": 1, "alpha": 0.1}
+    body = {"item": ids["same.png"], "k": 5, "rerank": rerank}
+    ranked = client.post("/v1/collections/grids/search", json=body).json()["neighbours"]
+    scores = [n["score"] for n in ranked]
+    assert scores != sorted(scores, reverse=True)
+    body["verify"] = {"n": 5, "inliers": 10_000}
+    verified = client.post("/v1/collections/grids/search", json=body).json()["neighbours"]
+    assert [n["id"] for n in verified] == [n["id"] for n in ranked]
+
+
 def test_a_search_without_verification_says_nothing_of_inliers(
     client: TestClient, upload: Upload
 ) -> None:
@@ -103,6 +125,56 @@ def test_a_search_without_verification_says_nothing_of_inliers(
     body = {"item": outcome["id"]}
     found = client.post("/v1/collections/default/search", json=body).json()["neighbours"]
     assert [n["inliers"] for n in found] == [None]
+
+
+def test_a_network_of_one_input_size_verifies_by_its_centre_crop(
+    client: TestClient, settings: Settings, upload: Upload
+) -> None:
+    random = torch.Generator().manual_seed(1)
+    shapes = truncate("vit_b_16", ["conv_proj"]).state_dict()
+    named = {name: torch.randn(x.shape, generator=random) for name, x in shapes.items()}
+    settings.weights_dir.mkdir()
+    safetensors.torch.save_file(named, settings.weights_dir / "vit.safetensors")
+    body = {"name": "vit", "spaces": {"high": "vit_b_16/conv_proj/spoc"}}
+    body["weights"] = {"vit_b_16": "vit.safetensors"}
+    made = client.post("/v1/collections", json=body)
+    assert made.status_code == 201, made.text
+    upload(1, 2, collection="vit")
+    files = {"file": ("q.png", encoded(picture(1)), "image/png")}
+    answer = client.post("/v1/collections/vit/search", files=files, data={"verify": '{"n": 2}'})
+    assert answer.status_code == 200, answer.text
+    inliers = [n["inliers"] for n in answer.json()["neighbours"]]
+    assert inliers[0] >= 15 > inliers[1]
+
+
+@pytest.mark.parametrize("network", ["alexnet", "vgg19", "resnet152", "densenet161"])
+@pytest.mark.parametrize("keep", ["original", "thumbnail", "nothing"])
+def test_no_layer_of_a_picture_that_is_looked_at_again_fills_the_memory(
+    network: str, keep: str
+) -> None:
+    side = verification.side_of(network, keep)
+    assert side >= 224
+    for layer in layers(network).values():
+        if layer.stride is not None:
+            cells = -(-side // layer.stride)
+            assert layer.channels * cells * cells * 4 <= 65 * 2**20, layer.name
+
+
+def test_one_file_of_weights_prepared_in_two_ways_is_two_networks(
+    client: TestClient, engine: Engine, settings: Settings
+) -> None:
+    settings.weights_dir.mkdir()
+    parameters = zoo.build(zoo.network("alexnet")).features[0].to_empty(device="cpu").state_dict()
+    named = {f"features.0.{name}": torch.zeros_like(x) for name, x in parameters.items()}
+    safetensors.torch.save_file(named, settings.weights_dir / "own.safetensors")
+    seen = []
+    for name, weights in (("imagenet", "own.safetensors"), ("caffe", "own.safetensors:caffe")):
+        body = {"name": name, "spaces": {"low": "alexnet/conv1/spoc"}}
+        made = client.post("/v1/collections", json={**body, "weights": {"alexnet": weights}})
+        assert made.status_code == 201, made.text
+        extractor = engine.extractor_of_grid(engine.catalog.collection(name), "alexnet/conv1")
+        seen.append(extractor.preprocessing("alexnet/conv1").channels)
+    assert seen == ["RGB", "BGR"]
 
 
 @pytest.mark.parametrize(
@@ -128,18 +200,60 @@ def test_what_cannot_be_verified_is_refused(
     assert (answer.status_code, answer.json()["code"]) == (422, code)
 
 
-def test_a_picture_that_broke_since_is_not_verified_and_stays_in_its_place(
-    client: TestClient, engine: Engine
+def kept_of(engine: Engine, collection: str, item_id: str, kind: str) -> Path:
+    """The file that is kept of an item."""
+    found = engine.catalog.collection(collection)
+    sha256 = found.get(item_id).sha256
+    return engine.settings.data / "pictures" / str(found.id) / kind / sha256[:2] / sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "damage"),
+    [
+        ("thumbnails", "thumbnail", b"no picture"),
+        ("thumbnails", "thumbnail", None),
+        ("originals", "original", b"other bytes"),
+        ("grids", "grids", b"no grid"),
+        ("grids", "grids", None),
+    ],
+)
+def test_a_neighbour_that_cannot_be_read_any_more_has_no_inliers(
+    client: TestClient, engine: Engine, name: str, kind: str, damage: bytes | None
 ) -> None:
-    ids = filled(client, "thumbnails")
-    collection = engine.catalog.collection("thumbnails")
-    item = collection.get(ids["other-0.png"])
-    folder = engine.settings.data / "pictures" / str(collection.id) / "thumbnail"
-    (folder / item.sha256[:2] / item.sha256).write_bytes(b"no picture")
+    ids = filled(client, name)
+    file = kept_of(engine, name, ids["other-0.png"], kind)
+    file.write_bytes(damage) if damage else file.unlink()
     files = {"file": ("q.png", encoded(scene(1)), "image/png")}
     data = {"verify": '{"n": 6}', "k": "6"}
-    answer = client.post("/v1/collections/thumbnails/search", files=files, data=data)
+    answer = client.post(f"/v1/collections/{name}/search", files=files, data=data)
     assert answer.status_code == 200, answer.text
     inliers = {n["name"]: n["inliers"] for n in answer.json()["neighbours"]}
-    assert inliers["other-0.png"] == 0
+    assert [other for other, count in inliers.items() if count is None] == ["other-0.png"]
     assert inliers["same.png"] >= 15
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "damage", "code"),
+    [
+        ("thumbnails", "thumbnail", b"no picture", "picture-format-unknown"),
+        ("thumbnails", "thumbnail", None, "item-picture-missing"),
+        ("grids", "grids", b"no grid", "grids-damaged"),
+    ],
+)
+def test_a_query_that_cannot_be_read_any_more_is_refused(
+    client: TestClient, engine: Engine, name: str, kind: str, damage: bytes | None, code: str
+) -> None:
+    ids = filled(client, name)
+    file = kept_of(engine, name, ids["same.png"], kind)
+    file.write_bytes(damage) if damage else file.unlink()
+    body = {"item": ids["same.png"], "verify": {"n": 3}}
+    answer = client.post(f"/v1/collections/{name}/search", json=body)
+    assert answer.json()["code"] == code
+
+
+def test_what_keeps_nothing_to_verify_by_says_so(client: TestClient) -> None:
+    filled(client, "grids")
+    files = {"file": ("q.png", encoded(scene(1)), "image/png")}
+    data = {"verify": '{"n": 6, "layer": "low"}'}
+    answer = client.post("/v1/collections/grids/search", files=files, data=data)
+    assert (answer.status_code, answer.json()["code"]) == (422, "verify-no-grid")
