@@ -20,9 +20,6 @@ from models.preprocess import DECLARED, Preprocessing, declared_for
 
 logger = logging.getLogger(__name__)
 
-FALLBACKS: Mapping[str, str] = {"alexnet": "untrained"}
-"""What `auto` takes, aloud, where a network's pinned weights cannot be had."""
-
 
 @dataclass(frozen=True)
 class Weights:
@@ -40,6 +37,19 @@ class Weights:
     preprocessing: Preprocessing
     path: Path | None = None
     notice: str | None = None
+
+    @property
+    def specs(self) -> dict[str, str]:
+        """The specs that suit these weights by level, from low to high."""
+        levels = dict(zoo.network(self.network).levels) or {"high": "high"}
+        if self.name == zoo.EMBEDDED:
+            levels.update(EMBEDDED[self.network].levels)
+        return {level: f"{self.network}/{rest}" for level, rest in levels.items()}
+
+    @property
+    def best_spec(self) -> str:
+        """The spec of the highest level."""
+        return list(self.specs.values())[-1]
 
 
 @dataclass(frozen=True)
@@ -99,10 +109,10 @@ class WeightsFolder:
     def resolve(self, network: str, choice: str = "auto", sha256: str | None = None) -> Weights:
         """The weights of that choice, in the folder and verified.
 
-        `choice` is `auto` (the pinned weights, or a fallback that says so in `notice`), a name of
-        torchvision's weights enum in lower case, one of `made` (`untrained`, `embedded`, `none`),
-        or a file in the folder, which may declare its preprocessing: `vgg19.safetensors:caffe`.
-        `sha256` is what a collection was made with.
+        `choice` is `auto` (the pinned weights, or the embedded ones, which say so in `notice`), a
+        name of torchvision's weights enum in lower case, one of `made` (`untrained`, `embedded`,
+        `none`), or a file in the folder, which may declare its preprocessing:
+        `vgg19.safetensors:caffe`. `sha256` is what a collection was made with.
 
         Raises SpecError for an unknown network, and WeightsError: `weights-unavailable`,
         `weights-offline`, `weights-missing`, `weights-unknown`, `weights-hash` (the file changed),
@@ -170,13 +180,13 @@ class WeightsFolder:
             try:
                 self._download(row, name)
             except WeightsError as why:
-                if row.name not in FALLBACKS:
+                if row.name not in EMBEDDED:
                     raise WeightsError(
                         "weights-unavailable",
                         f"the weights {name} of {row.name} are not here: {why}; or choose the "
                         'weights "untrained"',
                     ) from why
-                fallback = self.resolve(row.name, FALLBACKS[row.name])
+                fallback = _embedded(row)
                 notice = f"{fallback.notice} (the pinned weights {name} are not here: {why})"
                 logger.warning(notice)
                 return replace(fallback, notice=notice)
@@ -316,8 +326,14 @@ def _declared(row: zoo.Network) -> tuple[str, ...]:
 
 def _embedded(row: zoo.Network) -> Weights:
     shipped = EMBEDDED[row.name]
-    how = zoo.native_preprocessing(row)
-    return Weights(row.name, zoo.EMBEDDED, shipped.sha256, how, shipped.path)
+    return Weights(
+        row.name,
+        zoo.EMBEDDED,
+        shipped.sha256,
+        shipped.preprocessing or zoo.native_preprocessing(row),
+        shipped.path,
+        shipped.notice,
+    )
 
 
 def _none(row: zoo.Network) -> Weights:

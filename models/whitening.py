@@ -14,6 +14,7 @@ import numpy.typing as npt
 import safetensors
 from safetensors.numpy import save_file
 
+from models.embedded import FOLDER
 from models.errors import SpecError
 
 Descriptors = npt.NDArray[np.float32]
@@ -104,7 +105,7 @@ class WhiteningFolder:
     """The fitted whitenings at hand: a file each, named by what it was fitted on and its hash."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """`folder` need not exist; without one there are no whitenings."""
+        """`folder` need not exist; without one there are only those that come with pool5."""
         self.folder = folder
 
     def keep(self, whitening: Whitening) -> Path:
@@ -119,14 +120,14 @@ class WhiteningFolder:
         return path
 
     def find(self, spec: str, weights_sha256: str, dim: int, pin: str | None = None) -> Whitening:
-        """The whitening pinned by its SHA-256, or else the one fitted last.
+        """The whitening pinned by its SHA-256, or else the one fitted last, or one of our own.
 
         Raises SpecError (`spec-whitening-missing`) naming the command that fits one.
         """
         base = f"{spec}@{weights_sha256}"
         pattern = f"{_slug(base)}-pca{dim}-{pin[:16] if pin else '*'}.safetensors"
-        there = sorted(self.folder.glob(pattern), key=_modified) if self.folder else []
-        for path in reversed(there):
+        fitted = sorted(self.folder.glob(pattern), key=_modified) if self.folder else []
+        for path in [*reversed(fitted), *FOLDER.glob(pattern)]:
             found = load(path)
             if found.base == base and found.dim == dim and pin in (None, found.sha256):
                 return found

@@ -18,11 +18,11 @@ from models import (
     Extractor,
     Limits,
     SpecError,
+    Weights,
     WeightsFolder,
     WhiteningFolder,
     parse,
     resolve,
-    zoo,
 )
 from models.download import Progress
 from models.runtime import choose_device
@@ -85,24 +85,18 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def default_specs(self) -> dict[str, str]:
-        """Low, mid and high of the network that the settings name."""
-        row = zoo.network(self.settings.network)
-        levels = [level for level in zoo.LEVELS if level in row.levels] or ["high"]
-        return {level: f"{row.name}/{level}" for level in levels}
-
     def ensure_default(self) -> Collection:
         """The collection `default`, made on the first start."""
         try:
             return self.catalog.collection(DEFAULT)
         except CollectionError:
             weights = {self.settings.network: self.settings.weights}
-            return self.create_collection(DEFAULT, self.default_specs(), weights)
+            return self.create_collection(DEFAULT, None, weights)
 
     def create_collection(
         self,
         name: str,
-        specs: Mapping[str, str],
+        specs: Mapping[str, str] | None,
         weights: Mapping[str, str],
         *,
         keep: str = "thumbnail",
@@ -112,10 +106,16 @@ class Engine:
     ) -> Collection:
         """Make a collection and pin the weights and whitenings that it is made with.
 
-        `keep_grids` are spaces, or layers of their networks, whose activations are kept.
-        Raises SpecError, WeightsError and CollectionError.
+        Without `specs` it gets low, mid and high of the network that the settings name, as they
+        suit the weights that are found for it. `keep_grids` are spaces, or layers of their
+        networks, whose activations are kept. Raises SpecError, WeightsError and CollectionError.
         """
-        found = resolve(specs, weights, self.weights, self.whitenings)
+        chosen: dict[str, str | Weights] = dict(weights)
+        if specs is None:
+            network = self.settings.network
+            own = self.weights.resolve(network, weights.get(network, "auto"))
+            specs, chosen[network] = own.specs, own
+        found = resolve(specs, chosen, self.weights, self.whitenings)
         grids = _grids(keep_grids, found)
         spaces = [
             Space(

@@ -13,21 +13,26 @@ from service.engine import weights_folder
 from service.settings import Settings
 
 
-@takes_settings("data", "device", "weights_dir", "weights_mirror", "offline", "max_pixels")
+@takes_settings(
+    "data", "device", "weights_dir", "weights_mirror", "offline", "network", "max_pixels"
+)
 def describe(
     settings: Settings,
     pictures: Annotated[list[Path], typer.Argument(help="pictures to describe")],
-    spec: Annotated[str, typer.Option(help="descriptor spec")] = "alexnet/high",
+    spec: Annotated[
+        str | None, typer.Option(help="descriptor spec; by default what suits the weights best")
+    ] = None,
     weights: Annotated[str, typer.Option(help="weights of the network")] = "auto",
     output: Annotated[Path | None, typer.Option(help="write n×dim float32 as .npy")] = None,
     json: Json = False,
 ) -> None:
     """Compute the descriptors of pictures."""
     logs.configure(settings.log_format, level=30)
+    folder = weights_folder(settings)
     extractor = Extractor(
-        {"": spec},
+        {"": spec or folder.resolve(settings.network, weights).best_spec},
         weights=weights,
-        folder=weights_folder(settings),
+        folder=folder,
         whitenings=WhiteningFolder(settings.data / "whitenings"),
         device=settings.device,
         limits=Limits(max_pixels=settings.max_pixels),

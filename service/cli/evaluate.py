@@ -15,7 +15,7 @@ from service.cli.advise import advice
 from service.cli.describing import extractor_of, show_failures, weights_of
 from service.cli.options import Json, console, print_json, status, takes_settings
 from service.cli.progress import counted
-from service.engine import Engine
+from service.engine import Engine, weights_folder
 from service.evaluating import page
 from service.evaluating.album import FolderAlbum
 from service.evaluating.report import DifferenceBody, Report, WeightsBody, report_of, shown
@@ -92,9 +92,7 @@ def evaluate(
     if collection and not (pictures or spec):
         study = _of_collection(settings, collection, label, space)
     elif pictures and not (collection or space):
-        study = _of_folder(
-            settings, pictures, truth, spec or ["alexnet/high"], weights or [], learn_weights
-        )
+        study = _of_folder(settings, pictures, truth, spec or [], weights or [], learn_weights)
     else:
         raise Problem("evaluation-unclear", "give PICTURES with --spec, or --collection")
     learned = None
@@ -130,6 +128,9 @@ def _of_folder(
 ) -> Study:
     album = FolderAlbum(folder, settings.max_picture_bytes)
     truth = truth_of(album, said)
+    if not specs:
+        choice = weights_of([settings.network], weights)[settings.network]
+        specs = [weights_folder(settings).resolve(settings.network, choice).best_spec]
     canonical = list(dict.fromkeys(str(parse(text)) for text in specs))
     if weighed:
         check_weighable(canonical, truth)

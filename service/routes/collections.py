@@ -20,7 +20,7 @@ async def create_collection(engine: EngineDep, new: NewCollection) -> Collection
     def create() -> CollectionBody:
         made = engine.create_collection(
             new.name,
-            engine.default_specs() if new.spaces is None else new.spaces,
+            new.spaces,
             new.weights or {engine.settings.network: engine.settings.weights},
             keep=new.keep,
             dtype=new.dtype,

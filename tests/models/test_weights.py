@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import torch
 from models import weights as weights_module
 from models import zoo
 from models.download import hash_of
+from models.embedded import EMBEDDED
 from models.errors import SpecError, WeightsError
 from models.preprocess import CAFFE, IMAGENET
+from models.spec import parse
 from models.weights import Weights, WeightsFolder, load_parameters
 
 State = dict[str, torch.Tensor]
@@ -205,16 +207,49 @@ def test_an_unknown_network_is_a_question_of_the_spec(folder: WeightsFolder) -> 
         folder.resolve("alexnot")
 
 
-def test_alexnet_falls_back_to_untrained_and_says_so(
+def test_alexnet_falls_back_to_the_embedded_weights_and_says_so(
     folder: WeightsFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         found = folder.resolve("alexnet")
-    assert (found.name, found.path) == ("untrained", None)
+    assert found.name == "embedded"
     assert found.notice is not None
-    assert "untrained" in found.notice
+    assert "embedded" in found.notice
     assert "POOL5_OFFLINE" in found.notice
     assert caplog.messages == [found.notice]
+
+
+@pytest.mark.parametrize("network", EMBEDDED)
+def test_embedded_weights_come_with_the_package_and_fit_their_network(
+    folder: WeightsFolder, network: str
+) -> None:
+    found = folder.resolve(network, "embedded")
+    assert found.path is not None
+    assert hash_of(found.path) == found.sha256
+    assert found.path.stat().st_size <= 5_000_000
+    plain = zoo.build(zoo.network(network)).state_dict()
+    trunk = {name: value.shape for name, value in plain.items() if name.startswith("features.")}
+    loaded = load_parameters(found, trunk)
+    assert {name: value.shape for name, value in loaded.items()} == trunk
+    assert all(parse(spec).network == network for spec in found.specs.values())
+    assert folder.resolve(network, "embedded", sha256=found.sha256) == found
+
+
+def test_a_changed_embedded_file_is_refused_when_it_is_loaded(
+    folder: WeightsFolder, tmp_path: Path
+) -> None:
+    found = folder.resolve("alexnet", "embedded")
+    assert found.path is not None
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(found.path.read_bytes())
+    flip_a_byte(copy)
+    with pytest.raises(WeightsError) as refused:
+        load_parameters(replace(found, path=copy), {"features.0.bias": torch.Size((64,))})
+    assert refused.value.code == "weights-hash"
+
+
+def test_only_networks_that_have_them_know_embedded_weights(folder: WeightsFolder) -> None:
+    assert refusal(folder, "vgg19", "embedded") == "weights-unknown"
 
 
 def test_untrained_is_said_aloud_even_when_it_was_chosen(folder: WeightsFolder) -> None:
@@ -256,7 +291,7 @@ def test_offline_makes_no_connection(server: Any, tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as refused:
         folder.pull(NETWORK)
     assert refused.value.code == "weights-offline"
-    assert folder.resolve("alexnet").name == "untrained"
+    assert folder.resolve("alexnet").name == "embedded"
     assert server.requests == []
 
 
@@ -288,7 +323,7 @@ def test_a_mirror_that_does_not_answer_is_as_good_as_offline(
     closed_port: int, tmp_path: Path
 ) -> None:
     folder = WeightsFolder(tmp_path, mirror=f"http://127.0.0.1:{closed_port}", offline=False)
-    assert folder.resolve("alexnet").name == "untrained"
+    assert folder.resolve("alexnet").name == "embedded"
     assert refusal(folder, NETWORK) == "weights-unavailable"
 
 
@@ -323,6 +358,7 @@ def test_every_name_at_hand_resolves_to_weights_of_that_name(
     pin(folder.folder / OFFICIAL)
     assert folder.at_hand(NETWORK) == ["imagenet1k_v1", f"{NETWORK}.pth", "untrained"]
     assert folder.at_hand("vgg19") == ["untrained"]
+    assert folder.at_hand("alexnet") == ["embedded", "untrained"]
     for name in (*folder.at_hand(NETWORK), f"{NETWORK}.pth:caffe"):
         assert folder.resolve(NETWORK, name).name == name
 

@@ -92,9 +92,9 @@ def test_descriptors_go_to_standard_output_or_a_file(
 ) -> None:
     arguments = ["describe", str(pictures / "1.png"), "--spec", "alexnet/conv3/mac"]
     found = parsed(pool5(*arguments, "--json"))
-    assert (found["dim"], found["weights"]) == (384, "untrained")
+    assert (found["dim"], found["weights"]) == (384, "embedded")
     written = pool5(*arguments, "--output", str(tmp_path / "d.npy"))
-    assert "untrained" in written.stderr
+    assert "embedded" in written.stderr
     np.testing.assert_allclose(np.load(tmp_path / "d.npy"), found["descriptors"], atol=1e-6)
 
 

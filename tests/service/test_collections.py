@@ -10,6 +10,8 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from models import Extractor
+from models.embedded import EMBEDDED
+from models.spec import parse
 from service.app import create_app
 from service.engine import Engine
 from service.settings import Settings
@@ -21,8 +23,11 @@ def test_the_collection_default_exists_from_the_start(client: TestClient) -> Non
     found = client.get("/v1/collections/default").json()
     assert set(found["spaces"]) == {"low", "mid", "high"}
     assert found["items"] == 0
-    assert found["weights"] == {"alexnet": "untrained"}
-    assert any("untrained" in notice for notice in found["notices"])
+    assert found["weights"] == {"alexnet": "embedded"}
+    assert any("embedded" in notice for notice in found["notices"])
+    specs = {level: space["spec"] for level, space in found["spaces"].items()}
+    best = EMBEDDED["alexnet"].levels["high"]
+    assert specs["high"] == str(parse(f"alexnet/{best}"))
 
 
 def test_a_collection_lives_from_its_making_to_its_dropping(
@@ -96,7 +101,7 @@ def test_networks_come_with_layers_and_weights(client: TestClient) -> None:
         "stride": 16,
         "receptive_field": 163,
     }
-    assert "untrained" in networks["alexnet"]["weights"]
+    assert networks["alexnet"]["weights"] == ["embedded", "untrained"]
     assert client.get("/v1/networks/mobilenet_v3_small").json()["layers"]
     assert client.get("/v1/networks/nonet").status_code == 404
 
@@ -137,7 +142,7 @@ def test_ready_means_a_real_forward_pass_and_search(client: TestClient) -> None:
     answer = client.get("/health/ready")
     assert answer.status_code == 200
     assert answer.json()["checks"] == {"catalog": "ok", "forward_and_search": "ok"}
-    assert any("untrained" in notice for notice in answer.json()["notices"])
+    assert any("embedded" in notice for notice in answer.json()["notices"])
 
 
 def test_not_ready_without_a_working_network(client: TestClient, engine: Engine) -> None:

@@ -90,7 +90,7 @@ def test_a_folder_per_object_is_measured_by_two_specs(pool5: Command, folder: Pa
     assert "9 queries, 9 pictures" in shown
     assert f"{HIGH} − {LOW}" in shown
     assert "broken.png" in said
-    assert "untrained" in said
+    assert "embedded" in said
     report = Report.model_validate_json(Path("r.json").read_text())
     assert [spec.spec for spec in report.specs] == [LOW, HIGH]
     assert [(failure.name, failure.code) for failure in report.failed] == [
@@ -102,7 +102,7 @@ def test_a_folder_per_object_is_measured_by_two_specs(pool5: Command, folder: Pa
     # The same by describing and measuring without any of this.
     good = sorted(path for path in folder.rglob("*.png") if path.name != "broken.png")
     for spec, mean in zip([LOW, HIGH], means, strict=True):
-        rows = np.asarray(Extractor(spec, weights="untrained", device="cpu").describe(good))
+        rows = np.asarray(Extractor(spec, weights="embedded", device="cpu").describe(good))
         labels = [path.parent.name for path in good]
         assert leave_one_out(rows, labels).mean() == pytest.approx(mean, abs=1e-4)
 

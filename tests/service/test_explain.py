@@ -36,7 +36,8 @@ def test_every_heatmap_sums_to_its_score_and_the_spaces_to_the_whole(
     shares = [one["share"] for one in found["spaces"]]
     assert shares == sorted(shares, reverse=True)
     grids = {one["space"]: np.shape(one["query"]["grid"]) for one in found["spaces"]}
-    assert grids == {"low": (27, 27), "mid": (13, 13), "high": (13, 13)}
+    # At 160 px; `high` joins conv1 to conv5, and conv1 has the finest grid.
+    assert grids == {"low": (19, 19), "mid": (9, 9), "high": (39, 39)}
 
 
 def test_the_score_is_that_of_the_search(client: TestClient, upload: Upload) -> None:
@@ -54,8 +55,11 @@ def test_the_score_is_that_of_the_search(client: TestClient, upload: Upload) -> 
 def test_the_box_of_a_heatmap_is_what_the_centre_crop_left(
     client: TestClient, upload: Upload
 ) -> None:
-    (outcome,) = upload(1)  # 160 × 120
-    (one,) = explained(client, item=outcome["id"], neighbour=outcome["id"])["spaces"]
+    body = {"name": "cut", "weights": {"alexnet": "untrained"}}  # 224 of 256 pixels
+    assert client.post("/v1/collections", json=body).status_code == 201
+    (outcome,) = upload(1, collection="cut")  # 160 × 120
+    asked = {"item": outcome["id"], "neighbour": outcome["id"]}
+    (one,) = client.post("/v1/collections/cut/explain", json=asked).json()["spaces"]
     x0, y0, x1, y1 = one["query"]["box"]
     assert (y0, y1) == pytest.approx((1 / 16, 15 / 16), abs=1e-3)
     assert x1 - x0 == pytest.approx((y1 - y0) * 120 / 160, abs=2e-3)

@@ -15,11 +15,19 @@ from tests.pictures import encoded, picture
 from tests.service.conftest import Upload
 
 LAYER = "alexnet/conv5"
+SPACES = {"low": "alexnet/conv2/spoc", "high": "alexnet/conv5/gem"}
+WEIGHTS = {"alexnet": "untrained"}
 
 
 @pytest.fixture
 def kept(client: TestClient) -> str:
-    body = {"name": "kept", "keep": "nothing", "keep_grids": ["high"]}
+    body = {
+        "name": "kept",
+        "spaces": SPACES,
+        "weights": WEIGHTS,
+        "keep": "nothing",
+        "keep_grids": ["high"],
+    }
     made = client.post("/v1/collections", json=body)
     assert made.status_code == 201, made.text
     assert made.json()["keep_grids"] == [LAYER]
@@ -201,7 +209,13 @@ def test_scores_from_a_packed_grid_are_those_of_the_full_precision(
 def test_spaces_and_layers_can_be_kept(
     client: TestClient, engine: Engine, upload: Upload, names: list[str], kept_layers: list[str]
 ) -> None:
-    body = {"name": "some", "keep": "nothing", "keep_grids": names}
+    body = {
+        "name": "some",
+        "spaces": SPACES,
+        "weights": WEIGHTS,
+        "keep": "nothing",
+        "keep_grids": names,
+    }
     assert client.post("/v1/collections", json=body).json()["keep_grids"] == kept_layers
     upload(1, collection="some")
     (file,) = files_of(engine)
