@@ -26,8 +26,8 @@ import numpy as np
 
 from benchmarks.labelled import LEVELS, describe
 from index import Collection, Expansion, NewItem, Reranking, Space
+from index.evaluation import Refinement
 from index.evaluation.measures import average_precisions
-from index.ranking.expansion import expand
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "alpha-qe": {"expansion": Expansion(n=10)},
@@ -51,29 +51,9 @@ def leave_one_out(
 ) -> np.ndarray:
     """(queries,) average precisions; all but the query are ranked, as for a search by item."""
     classes = np.unique(labels, return_inverse=True)[1]
-    cosines = vectors @ vectors.T
-    relevant = []
-    for at in range(queries):
-        others = np.delete(np.arange(len(vectors)), at)
-        order = _ranked(cosines, vectors, at, others, way)
-        relevant.append(classes[order] == classes[at])
+    orders = Refinement(**way).rankings(vectors[:queries], vectors, np.arange(queries))
+    relevant = [classes[order[:-1]] == classes[at] for at, order in enumerate(orders)]
     return average_precisions(np.array(relevant))
-
-
-def _ranked(
-    cosines: np.ndarray, vectors: np.ndarray, at: int, others: np.ndarray, way: Mapping[str, Any]
-) -> np.ndarray:
-    """`others`, best first, as a search by item ranks them."""
-    order = others[np.argsort(-cosines[at, others], kind="stable")]
-    if expansion := way.get("expansion"):
-        best = order[: expansion.n]
-        query = expand(vectors[at], vectors[best], cosines[at, best], expansion.alpha)
-        return others[np.argsort(-(vectors[others] @ query), kind="stable")]
-    if rerank := way.get("rerank"):
-        short = order[: rerank.shortlist]
-        scores = rerank.scores(cosines[at, short][np.newaxis], cosines[np.ix_(short, short)])[0]
-        order[: rerank.shortlist] = short[np.argsort(-scores, kind="stable")]
-    return order
 
 
 def accuracy(network: str) -> tuple[dict[str, Any], np.ndarray]:

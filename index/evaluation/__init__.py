@@ -4,6 +4,7 @@ from index.evaluation.evaluation import Evaluation, evaluate, leave_one_out, mea
 from index.evaluation.groundtruth import Box, GroundTruth, Judgement, Query, by_labels
 from index.evaluation.intervals import Difference, Interval, bootstrap, paired
 from index.evaluation.ranking import rankings
+from index.evaluation.refining import Refinement
 
 __all__ = [
     "Box",
@@ -13,6 +14,7 @@ __all__ = [
     "Interval",
     "Judgement",
     "Query",
+    "Refinement",
     "bootstrap",
     "by_labels",
     "evaluate",

@@ -136,6 +136,23 @@ class GroundTruth:
         """The protocol variants, such as easy, medium, hard."""
         return tuple(self.queries[0].judged)
 
+    @property
+    def own(self) -> Indexes:
+        """(q,): where the gallery has the query's own picture as junk, -1 where it has not.
+
+        It is known by its name. Where it is positive, as in UKBench, it is a neighbour like others.
+
+        >>> by_labels("pets", ["a", "b", "c"], ["cat", None, "cat"]).own.tolist()
+        [0, 2]
+        """
+        places = {name: place for place, name in enumerate(self.gallery)}
+        found = np.full(len(self.queries), -1, dtype=np.int64)
+        for number, query in enumerate(self.queries):
+            place = places.get(query.name, -1)
+            if all(place in judgement.junk for judgement in query.judged.values()):
+                found[number] = place
+        return found
+
     def restricted(self, gallery: Mask, queries: Mask) -> "GroundTruth":
         """The same without the pictures (n,) and queries (q,) whose mask is false.
 

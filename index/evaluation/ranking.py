@@ -24,11 +24,16 @@ def rankings(queries: Vector, gallery: Vector) -> Iterator[Indexes]:
     >>> [order.tolist() for order in rankings(np.float32([[0, 1]]), gallery)]
     [[1, 3, 2, 0]]
     """
+    for scores in scored(queries, gallery):
+        yield np.argsort(-scores, kind="stable")
+
+
+def scored(queries: Vector, gallery: Vector) -> Iterator[Vector]:
+    """The scores of each query with the whole gallery, (n,) float32, as `rankings` orders them."""
     check_descriptors(queries, gallery)
     rows = max(1, BYTES_AT_ONCE // (4 * max(1, len(gallery))))
     for start in range(0, len(queries), rows):
-        for scores in queries[start : start + rows] @ gallery.T:
-            yield np.argsort(-scores, kind="stable")
+        yield from queries[start : start + rows] @ gallery.T
 
 
 def check_descriptors(queries: Vector, gallery: Vector) -> None:

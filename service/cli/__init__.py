@@ -3,6 +3,7 @@
 import sys
 
 import typer
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from service.cli import (
@@ -49,6 +50,10 @@ def main() -> None:
         found = error.errors()[0]
         variable = "POOL5_" + "_".join(str(part) for part in found["loc"]).upper()
         _fail(f"{variable}: {found['msg']} (it is {found['input']!r})")
+    except RequestValidationError as error:
+        found = error.errors()[0]
+        flag = ".".join(str(part) for part in found["loc"])
+        _fail(f"{flag}: {found['msg']} (it is {found['input']!r})")
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         _fail(f"{error.filename}: {error.strerror}")
 

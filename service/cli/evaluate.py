@@ -2,26 +2,38 @@
 
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from index import Expansion, Reranking
+from index.evaluation import Refinement
+from index.ranking.reranking import METHODS
 from models import Limits, parse
 from service import logs
 from service.cli.advise import advice
 from service.cli.describing import extractor_of, show_failures, weights_of
-from service.cli.options import Json, console, print_json, status, takes_settings
+from service.cli.options import Json, console, json_of, print_json, status, takes_settings
 from service.cli.progress import counted
 from service.engine import Engine, weights_folder
 from service.evaluating import page
 from service.evaluating.album import FolderAlbum
 from service.evaluating.report import DifferenceBody, Report, WeightsBody, report_of, shown
-from service.evaluating.study import FOLDERS, Study, study_collection, study_folder, truth_of
+from service.evaluating.study import (
+    FOLDERS,
+    Study,
+    refined,
+    study_collection,
+    study_folder,
+    truth_of,
+)
 from service.evaluating.weighing import check_weighable, weigh
+from service.forms import validated
 from service.problems import Problem
+from service.schemas import SearchOptions
 from service.settings import Settings
 
 
@@ -61,6 +73,19 @@ def evaluate(
     learn_weights: Annotated[
         bool, typer.Option("--learn-weights", help="learn weights over the specs, from labels")
     ] = False,
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD_OR_JSON",
+            help=f"measure also re-ranked: {', '.join(METHODS)}, or JSON with parameters",
+        ),
+    ] = None,
+    expansion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON", help='measure also with the query expanded: {"n": 3, "alpha": 3}'
+        ),
+    ] = None,
     advise: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="say which spec to use for pictures like these"),
@@ -79,15 +104,16 @@ def evaluate(
     """Measure how well descriptors retrieve: mAP, mP@k, recall@k, with confidence intervals."""
     logs.configure(settings.log_format, level=40)
     _check_folders(report, output)
-    if advise and not (pictures or spec or collection or space or learn_weights):
+    refinement = _refinement(rerank, expansion)
+    if advise and not (pictures or spec or collection or space or learn_weights or refinement):
         networks = list(dict.fromkeys(compare or [settings.network]))
         advice(settings, advise, truth, networks, weights, items, (report, output), json)
         return
     if advise or compare:
         raise Problem(
             "evaluation-unclear",
-            "give --advise FOLDER with --network, and neither PICTURES, --spec, --collection nor "
-            "--learn-weights",
+            "give --advise FOLDER with --network, and neither PICTURES, --spec, --collection, "
+            "--learn-weights, --rerank nor --expansion",
         )
     if collection and not (pictures or spec):
         study = _of_collection(settings, collection, label, space)
@@ -95,6 +121,9 @@ def evaluate(
         study = _of_folder(settings, pictures, truth, spec or [], weights or [], learn_weights)
     else:
         raise Problem("evaluation-unclear", "give PICTURES with --spec, or --collection")
+    if refinement:
+        with status.status("re-ranking"):
+            study = refined(study, refinement)
     learned = None
     if learn_weights:
         with status.status("learning weights"):
@@ -109,6 +138,22 @@ def evaluate(
         print_json(found)
     else:
         _show(found)
+
+
+def _refinement(rerank: str | None, expansion: str | None) -> Refinement | None:
+    """As a search reads the same words."""
+    given: dict[str, Any] = {}
+    if rerank is not None:
+        given["rerank"] = json_of("rerank", rerank) if rerank.startswith("{") else rerank
+    if expansion is not None:
+        given["expansion"] = json_of("expansion", expansion)
+    options = validated(SearchOptions, given)
+    if options.rerank is None and options.expansion is None:
+        return None
+    return Refinement(
+        expansion=Expansion(**options.expansion.model_dump()) if options.expansion else None,
+        rerank=None if options.rerank is None else Reranking.of(options.rerank),
+    )
 
 
 def _check_folders(*files: Path | None) -> None:

@@ -13,6 +13,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
+from service.problems import Problem
 from service.settings import Settings
 
 console = Console(width=None if sys.stdout.isatty() else 200)
@@ -76,6 +77,14 @@ def print_json(value: Any) -> None:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+def json_of(flag: str, text: str) -> Any:
+    """What a flag says in JSON. Raises Problem: `request-invalid`."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Problem("request-invalid", f"--{flag} is no valid JSON: {error}") from error
 
 
 def all_settings(but: Iterable[str] = ()) -> tuple[str, ...]:

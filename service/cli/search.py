@@ -1,6 +1,5 @@
 """`pool5 search`."""
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,13 +15,13 @@ from service.cli.options import (
     Json,
     SpaceName,
     console,
+    json_of,
     print_json,
     takes_settings,
 )
 from service.cli.progress import opened
 from service.engine import DEFAULT
 from service.forms import validated
-from service.problems import Problem
 from service.schemas import SearchOptions
 from service.settings import Settings
 
@@ -89,14 +88,7 @@ def _options(**given: Any) -> SearchOptions:
     if "verify" in values:
         values["verify"] = {"n": values["verify"]}
     if "filter" in values:
-        values["filter"] = _json("filter", values["filter"])
+        values["filter"] = json_of("filter", values["filter"])
     if values.get("rerank", "").startswith("{"):
-        values["rerank"] = _json("rerank", values["rerank"])
+        values["rerank"] = json_of("rerank", values["rerank"])
     return validated(SearchOptions, values)
-
-
-def _json(name: str, text: str) -> Any:
-    try:
-        return json_module.loads(text)
-    except ValueError as error:
-        raise Problem("request-invalid", f"--{name} is no valid JSON: {error}") from error

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from index.evaluation import Box, rankings
+from index.evaluation import Box, Refinement
 from index.evaluation.groundtruth import Judgement
 from index.evaluation.measures import Indexes
 from models import Limits, decode, thumbnail
@@ -72,12 +72,14 @@ class Examples:
         count = min(SHOWN, len(order) // 2) or 1
         chosen = [*order[:count], *(order[-count:][::-1] if len(order) > 1 else [])]
         queries = evaluation.queries[chosen]
-        ranked = rankings(tried.queries[queries], tried.gallery)
+        refinement = tried.refinement or Refinement()
+        own = self._study.truth.own[queries]
+        ranked = refinement.rankings(tried.queries[queries], tried.gallery, own)
         examples = [
             self._example(int(query), variant, float(values[at]), ranking)
             for query, at, ranking in zip(queries, chosen, ranked, strict=True)
         ]
-        return Ends(tried.spec, variant, measure, examples[:count], examples[count:])
+        return Ends(tried.title, variant, measure, examples[:count], examples[count:])
 
     def _example(self, number: int, variant: str, value: float, ranking: Indexes) -> Example:
         truth = self._study.truth

@@ -1,6 +1,7 @@
 """A study as JSON, in a schema that stays: fields are added, none is renamed or taken away."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Literal
@@ -8,8 +9,9 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from index.evaluation import Evaluation, Interval, paired
+from index.evaluation import Evaluation, Interval, Refinement, paired
 from index.ranking.learning import Learned
+from index.ranking.reranking import Reranking
 from service.evaluating.describing import Failure
 from service.evaluating.study import Study, Tried
 from service.indexing.source import printable
@@ -51,12 +53,23 @@ class ResultBody(BaseModel):
 class SpecBody(BaseModel):
     """One spec, and all that its numbers depend on."""
 
-    spec: str = Field(examples=["resnet152/layer4/gem"])
+    spec: str = Field(
+        description="and what was done beyond it",
+        examples=["resnet152/layer4/gem", "resnet152/layer4/gem + k-reciprocal"],
+    )
     fingerprint: str
     dim: int
     weights: str
     weights_sha256: str
     notice: str | None = Field(description="such as that the network is untrained")
+    expansion: dict[str, int | float] | None = Field(
+        None, description="query expansion before the search", examples=[{"n": 3, "alpha": 3.0}]
+    )
+    rerank: dict[str, str | int | float] | None = Field(
+        None,
+        description="re-ranking, with all its parameters",
+        examples=[{"method": "dba", "shortlist": 200, "k": 10, "alpha": 0.0}],
+    )
     variants: dict[str, ResultBody]
 
 
@@ -113,7 +126,9 @@ class Report(BaseModel):
     made_at: datetime
     set: SetBody
     specs: list[SpecBody]
-    differences: list[DifferenceBody] = Field(description="of every spec to the first")
+    differences: list[DifferenceBody] = Field(
+        description="of every spec to the first, of every re-ranked one to itself without"
+    )
     failed: list[FailureBody]
     weights: WeightsBody | None = Field(None, description="with --learn-weights")
 
@@ -140,17 +155,25 @@ def report_of(study: Study, learned: Learned | None = None) -> Report:
 
 
 def _spec(tried: Tried, names: list[str]) -> SpecBody:
+    refinement = tried.refinement or Refinement()
     return SpecBody(
-        spec=tried.spec,
+        spec=tried.title,
         fingerprint=tried.fingerprint,
         dim=tried.dim,
         weights=tried.weights,
         weights_sha256=tried.weights_sha256,
         notice=tried.notice,
+        expansion=asdict(refinement.expansion) if refinement.expansion else None,
+        rerank=_rerank(refinement.rerank) if refinement.rerank else None,
         variants={
             variant: _result(evaluation, names) for variant, evaluation in tried.evaluations.items()
         },
     )
+
+
+def _rerank(rerank: Reranking) -> dict[str, str | int | float]:
+    """As a search takes it."""
+    return {"method": rerank.method, "shortlist": rerank.shortlist, **rerank.parameters}
 
 
 def _result(evaluation: Evaluation, names: list[str]) -> ResultBody:
@@ -171,14 +194,15 @@ def _result(evaluation: Evaluation, names: list[str]) -> ResultBody:
 def _differences(study: Study) -> list[DifferenceBody]:
     if COMPARED not in study.truth.measures:
         return []
-    first, *others = study.tried
     found = []
-    for number, other in enumerate(others, start=1):
+    for number, other in enumerate(study.tried[1:], start=1):
+        to = number - 1 if other.refinement else 0
         for variant, evaluation in other.evaluations.items():
-            difference = first.evaluations[variant].against(evaluation, COMPARED)
+            before = study.tried[to].evaluations[variant]
+            difference = before.against(evaluation, COMPARED)
             found.append(
                 DifferenceBody(
-                    a=0,
+                    a=to,
                     b=number,
                     variant=variant,
                     measure=COMPARED,

@@ -10,7 +10,15 @@ import numpy as np
 
 from index import Collection
 from index.errors import EvaluationError
-from index.evaluation import Box, Evaluation, GroundTruth, by_labels, evaluate
+from index.evaluation import (
+    Box,
+    Evaluation,
+    GroundTruth,
+    Refinement,
+    by_labels,
+    evaluate,
+    measured,
+)
 from index.evaluation.measures import Indexes
 from index.evaluation.readers import read_truth
 from index.evaluation.readers.naming import holidays, ukbench
@@ -31,6 +39,7 @@ class Tried:
     """One spec: where its numbers come from, its descriptors, and what was measured by variant.
 
     `space` is what its space is called: in a collection by its name, elsewhere by the spec.
+    `refinement` is what the search did beyond comparing descriptors.
     """
 
     space: str
@@ -43,13 +52,20 @@ class Tried:
     queries: Descriptors
     gallery: Descriptors
     evaluations: Mapping[str, Evaluation]
+    refinement: Refinement | None = None
+
+    @property
+    def title(self) -> str:
+        """The spec, and what was done beyond it."""
+        return f"{self.spec} + {self.refinement.name}" if self.refinement else self.spec
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
     """`truth` is of the pictures that have descriptors; `failed` are those that have none.
 
-    `titles` are what people read for the names of the ground truth, where that is something else.
+    What is refined stands right after the same without. `titles` are what people read for the names
+    of the ground truth, where that is something else.
     """
 
     truth: GroundTruth
@@ -75,7 +91,10 @@ def truth_of(album: FolderAlbum, said: str) -> GroundTruth:
 
 
 def _without_themselves(truth: GroundTruth, album: FolderAlbum) -> GroundTruth:
-    """Where the names are the same, the file's own format has said what that means."""
+    """Such a query has the gallery's name from here on.
+
+    Where the names are the same, the file's own format has said what that means.
+    """
     numbers = {path: n for n, name in enumerate(truth.gallery) if (path := album.path(name))}
     gallery = set(truth.gallery)
     return replace(
@@ -83,7 +102,11 @@ def _without_themselves(truth: GroundTruth, album: FolderAlbum) -> GroundTruth:
         queries=[
             query
             if query.name in gallery or (own := numbers.get(album.path(query.name) or "")) is None
-            else replace(query, judged={v: j.without(own) for v, j in query.judged.items()})
+            else replace(
+                query,
+                name=truth.gallery[own],
+                judged={v: j.without(own) for v, j in query.judged.items()},
+            )
             for query in truth.queries
         ],
     )
@@ -226,6 +249,18 @@ def study_collection(
         )
     titles = {item.id: str(item.metadata.get("path", item.name)) for item in album.items.values()}
     return Study(truth, tried, [], album, titles)
+
+
+def refined(study: Study, refinement: Refinement) -> Study:
+    """The same with every spec twice: as it was, and after it with `refinement`."""
+    truth = study.truth
+    own = truth.own
+    tried: list[Tried] = []
+    for plain in study.tried:
+        orders = refinement.rankings(plain.queries, plain.gallery, own)
+        evaluations = measured(orders, truth)
+        tried += [plain, replace(plain, evaluations=evaluations, refinement=refinement)]
+    return replace(study, tried=tried)
 
 
 def _label(value: Any) -> Hashable | None:

@@ -34,10 +34,11 @@ def weigh(study: Study) -> Learned:
 
     Raises EvaluationError as `check_weighable` does, and CollectionError (`labels-invalid`).
     """
-    check_weighable([tried.space for tried in study.tried], study.truth)
+    plain = [tried for tried in study.tried if not tried.refinement]
+    check_weighable([tried.space for tried in plain], study.truth)
     labels = study.truth.labels or ()
     drawn = sample(labels, MOST_ITEMS)
     return learn_weights(
-        {tried.space: tried.gallery[drawn] for tried in study.tried},
+        {tried.space: tried.gallery[drawn] for tried in plain},
         [labels[at] for at in drawn],
     )

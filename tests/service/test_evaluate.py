@@ -17,7 +17,8 @@ import structlog
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from index.evaluation import Box, leave_one_out
+from index import Expansion, Reranking
+from index.evaluation import Box, Refinement, by_labels, leave_one_out, measured
 from index.ranking.learning import learn_weights
 from models import Extractor, Limits, WeightsFolder
 from service.cli import main
@@ -116,6 +117,54 @@ def test_a_script_reads_json(pool5: Command, folder: Path) -> None:
     assert len(result["precisions"]) == 101
     assert len(result["per_query"]["queries"]) == len(result["per_query"]["values"]["mAP"]) == 9
     assert found["differences"] == []
+
+
+def test_every_spec_is_measured_plainly_and_reranked(pool5: Command, folder: Path) -> None:
+    files = ["--report", "r.html", "--output", "r.json"]
+    asked = ["--rerank", '{"method": "dba", "k": 2}', "--expansion", '{"n": 1, "alpha": 3}']
+    status, shown, said = pool5(str(folder), "--spec", LOW, "--spec", HIGH, *asked, *files)
+    assert status == 0, said
+    report = Report.model_validate_json(Path("r.json").read_text())
+    names = [LOW, f"{LOW} + α-QE + dba", HIGH, f"{HIGH} + α-QE + dba"]
+    assert [spec.spec for spec in report.specs] == names
+    assert [spec.expansion for spec in report.specs] == [None, {"n": 1, "alpha": 3}] * 2
+    dba = {"method": "dba", "shortlist": 200, "k": 2, "alpha": 0}
+    assert [spec.rerank for spec in report.specs] == [None, dba] * 2
+    # Every spec to the first, every re-ranked one to itself without.
+    assert [(found.a, found.b) for found in report.differences] == [(0, 1), (0, 2), (2, 3)]
+    means = [spec.variants["all"].measures["mAP"].mean for spec in report.specs]
+    for found in report.differences:
+        assert found.difference.mean == pytest.approx(means[found.b] - means[found.a])
+        assert f"{names[found.b]} − {names[found.a]}: mAP" in shown
+    page = html.unescape(Path("r.html").read_text())
+    assert page.count(names[3]) > 2
+    assert '"method": "dba"' in page
+    # The same by describing and ranking without any of this.
+    good = sorted(path for path in folder.rglob("*.png") if path.name != "broken.png")
+    labels = [path.parent.name for path in good]
+    rows = np.asarray(Extractor(HIGH, weights="untrained", device="cpu").describe(good))
+    truth = by_labels("objects", [path.name for path in good], labels)
+    refinement = Refinement(Expansion(1, 3), Reranking.of({"method": "dba", "k": 2}))
+    again = measured(refinement.rankings(rows, rows, np.arange(len(rows))), truth)["all"]
+    assert again.mean() == pytest.approx(means[3], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["--rerank", "magic"], "rerank.method = 'magic'"),
+        (["--rerank", "{"], "--rerank is no valid JSON"),
+        (["--expansion", '{"n": 0}'], "expansion.n"),
+        (["--expansion", "3"], "expansion"),
+        (["--advise", "x", "--rerank", "dba"], "nor --expansion"),
+    ],
+)
+def test_a_wrong_reranking_is_refused_before_work(
+    pool5: Command, folder: Path, asked: list[str], says: str
+) -> None:
+    status, _, said = pool5(str(folder), "--spec", LOW, *asked)
+    assert status == 2
+    assert says in said
 
 
 def test_weights_are_learned_over_specs(pool5: Command, folder: Path) -> None:
@@ -389,7 +438,7 @@ def test_names_of_ground_truth_find_their_pictures(tmp_path: Path) -> None:
         (["objects", "--weights", "vgg19=untrained"], "vgg19=untrained"),
         (["--collection", "default", "--label", "taste"], "'taste'"),
         (["--collection", "none"], "'none'"),
-        (["--advise", "objects", "--learn-weights"], "nor --learn-weights"),
+        (["--advise", "objects", "--learn-weights"], "nor --expansion"),
         (["objects", "--spec", LOW, "--learn-weights"], "two spaces or more"),
         (
             ["objects", "--spec", LOW, "--spec", HIGH, "--learn-weights", "--truth", "judged.json"],
