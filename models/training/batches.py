@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from models.training import shards
 
-_WINDOW = 8
+WINDOW = 8
 """Shards that are in memory, and shuffled, together."""
 
 
@@ -26,7 +26,7 @@ class Batches:
 
     def batch(self, n: int) -> dict[str, Tensor]:
         """`views` B×3×S×S uint8 and the teachers' targets, B×D float16."""
-        per_window = min(_WINDOW, len(self.paths)) * shards.SIZE // self.size
+        per_window = min(WINDOW, len(self.paths)) * shards.SIZE // self.size
         at, within = divmod(n, per_window)
         if at != self._at:
             self._at, self._window = at, self._read(at)
@@ -37,7 +37,7 @@ class Batches:
         return {name: value[rows] for name, value in self._window.items()}
 
     def _read(self, at: int) -> dict[str, Tensor]:
-        together = min(_WINDOW, len(self.paths))
+        together = min(WINDOW, len(self.paths))
         windows = len(self.paths) // together
         epoch, place = divmod(at, windows)
         order = torch.randperm(len(self.paths), generator=self._random(-1 - epoch))

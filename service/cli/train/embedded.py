@@ -5,11 +5,13 @@ import json as json_module
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from models import TrainingError, Weights
 from models.runtime import choose_device, training_precision
 from models.training import embedded
+from models.training.batches import WINDOW
 from models.training.loop import Plan, Progress, train
 from models.training.procedural import render_gallery
 from models.training.shards import SIZE, prepare
@@ -44,36 +46,11 @@ def train_embedded(
 ) -> None:
     """Train AlexNet's trunk by distillation or by contrast; killed, it goes on where it stopped."""
     logs.configure(settings.log_format, level=30)
-    if batch % 2:
-        raise TrainingError("training-plan-invalid", f"--batch {batch}: pairs need an even number")
-    if batch > shards * SIZE:
-        raise TrainingError(
-            "training-plan-invalid",
-            f"--batch {batch} is more than the {shards * SIZE} views of --shards {shards}",
-        )
-    if not pictures and photographs is None:
-        raise TrainingError(
-            "training-plan-invalid", "there is no picture to learn from: name --photographs"
-        )
+    _check(pictures, photographs, shards, batch)
     found = _paths(settings, photographs)
     device = choose_device(settings.device)
     teachers = Teachers([_weights(settings, text) for text in teacher or ()], device)
-    with counted("rendering pictures", pictures) as (bar, task):
-        drawn = render_gallery(
-            work / "pictures",
-            pictures,
-            side=224,
-            progress=lambda done, _: bar.update(task, completed=done),
-        )
-    views = Views(found, drawn, seed=seed)
-    with counted("preparing shards", shards) as (bar, task):
-        paths = prepare(
-            views,
-            teachers,
-            work / "shards",
-            shards,
-            progress=lambda done, _: bar.update(task, completed=done),
-        )
+    views, paths = _prepared(work, found, teachers, pictures, shards, seed)
     facts = {
         "photographs": len(views.photographs),
         "pictures": pictures,
@@ -88,19 +65,64 @@ def train_embedded(
     recipe = hashlib.sha256(json_module.dumps(facts, sort_keys=True).encode()).hexdigest()
     plan = Plan(steps, learning_rate, recipe=recipe)
     lesson = embedded.Lesson(paths, steps, batch, seed, device)
-    with counted("training", steps) as (bar, task):
-
-        def show(now: Progress) -> None:
-            remark = f"loss {now.loss:.3f}, {now.views_per_s:.0f} views/s"
-            bar.update(task, completed=now.step, remark=remark)
-
-        trained = train(lesson, plan, work, training_precision(device), progress=show)
+    trained = _trained(lesson, plan, work, device)
     path = work / embedded.FILE
     embedded.save(trained, path, facts)
     if json:
         print_json({"path": path, **facts})
     else:
         status.print(f"the trained weights are {path}", markup=False)
+
+
+def _check(pictures: int, photographs: Path | None, shards: int, batch: int) -> None:
+    """Say now what would otherwise be said after an hour of preparing."""
+    if batch % 2:
+        raise TrainingError("training-plan-invalid", f"--batch {batch}: pairs need an even number")
+    together = min(shards, WINDOW) * SIZE
+    if batch > together:
+        raise TrainingError(
+            "training-plan-invalid",
+            f"--batch {batch} is more than the {together} views that are shuffled together",
+        )
+    if not pictures and photographs is None:
+        raise TrainingError(
+            "training-plan-invalid", "there is no picture to learn from: name --photographs"
+        )
+
+
+def _prepared(
+    work: Path, photographs: list[Path], teachers: Teachers, pictures: int, shards: int, seed: int
+) -> tuple[Views, list[Path]]:
+    with counted("rendering pictures", pictures) as (bar, task):
+        drawn = render_gallery(
+            work / "pictures",
+            pictures,
+            side=224,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+    views = Views(photographs, drawn, seed=seed)
+    with counted("preparing shards", shards) as (bar, task):
+        paths = prepare(
+            views,
+            teachers,
+            work / "shards",
+            shards,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+    return views, paths
+
+
+def _trained(
+    lesson: embedded.Lesson, plan: Plan, work: Path, device: torch.device
+) -> torch.nn.Module:
+    precision = training_precision(device)
+    with counted(f"training in {str(precision).removeprefix('torch.')}", plan.steps) as (bar, task):
+
+        def show(now: Progress) -> None:
+            remark = f"loss {now.loss:.3f}, {now.views_per_s:.0f} views/s"
+            bar.update(task, completed=now.step, remark=remark)
+
+        return train(lesson, plan, work, precision, progress=show)
 
 
 def _weights(settings: Settings, text: str) -> Weights:
