@@ -30,7 +30,10 @@ from service.routes import (
     networks,
     search,
 )
-from service.schemas import ExplainBody, NewJob, ProblemBody, SearchBody
+from service.schemas.base import ProblemBody
+from service.schemas.explain import ExplainBody
+from service.schemas.jobs import NewJob
+from service.schemas.search import SearchBody
 from service.security import Guard
 
 PAGE = Path(__file__).parent / "page"

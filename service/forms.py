@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from service.problems import STATUS, Problem, details
-from service.schemas import ProblemBody
+from service.schemas.base import ProblemBody
 
 MAX_FIELD_BYTES = 1024 * 1024
 

@@ -33,7 +33,7 @@ from service.evaluating.study import (
 from service.evaluating.weighing import check_weighable, weigh
 from service.forms import validated
 from service.problems import Problem
-from service.schemas import SearchOptions
+from service.schemas.search import SearchOptions
 from service.settings import Settings
 
 

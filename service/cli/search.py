@@ -22,7 +22,7 @@ from service.cli.options import (
 from service.cli.progress import opened
 from service.engine import DEFAULT
 from service.forms import validated
-from service.schemas import SearchOptions
+from service.schemas.search import SearchOptions
 from service.settings import Settings
 
 

@@ -8,7 +8,13 @@ from service.engine import kept_grids, notices
 from service.forms import problems
 from service.indexing import spool
 from service.routes import CollectionDep, EngineDep
-from service.schemas import CollectionBody, CollectionsBody, IndexPolicy, NewCollection, SpaceBody
+from service.schemas.collections import (
+    CollectionBody,
+    CollectionsBody,
+    IndexPolicy,
+    NewCollection,
+    SpaceBody,
+)
 
 router = APIRouter(prefix="/v1", tags=["collections"])
 

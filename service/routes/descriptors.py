@@ -14,7 +14,8 @@ from service.engine import Engine
 from service.problems import KNOWN, Problem, problem_of
 from service.query import describe
 from service.routes import EngineDep
-from service.schemas import DescriptorsBody, ProblemBody
+from service.schemas.base import ProblemBody
+from service.schemas.networks import DescriptorsBody
 
 router = APIRouter(prefix="/v1", tags=["descriptors"])
 

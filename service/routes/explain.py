@@ -14,7 +14,7 @@ from service.explanation import Why, why
 from service.problems import Problem
 from service.query import default_space
 from service.routes import CollectionDep, EngineDep
-from service.schemas import ExplainBody, ExplainedSpaceBody, ExplanationBody, HeatmapBody
+from service.schemas.explain import ExplainBody, ExplainedSpaceBody, ExplanationBody, HeatmapBody
 
 router = APIRouter(prefix="/v1", tags=["search"])
 

@@ -16,7 +16,7 @@ from service.engine import DEFAULT, Engine, notices
 from service.forms import problems
 from service.query import Query, search
 from service.routes import EngineDep
-from service.schemas import LiveBody, ReadyBody
+from service.schemas.health import LiveBody, ReadyBody
 
 router = APIRouter(tags=["health"])
 

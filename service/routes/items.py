@@ -16,14 +16,8 @@ from service.indexing.source import Entry, SourceError
 from service.ingest import ingest
 from service.problems import Problem, details, status_of
 from service.routes import CollectionDep, EngineDep
-from service.schemas import (
-    ItemBody,
-    ItemsBody,
-    MetadataPatch,
-    OutcomeBody,
-    OutcomesBody,
-    ProblemBody,
-)
+from service.schemas.base import ProblemBody
+from service.schemas.items import ItemBody, ItemsBody, MetadataPatch, OutcomeBody, OutcomesBody
 
 router = APIRouter(prefix="/v1/collections/{collection}/items", tags=["items"])
 

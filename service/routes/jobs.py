@@ -18,7 +18,8 @@ from service.indexing.runner import JobRunner
 from service.indexing.source import SourceError
 from service.problems import Problem
 from service.routes import CollectionDep, EngineDep
-from service.schemas import FileError, FileErrorsBody, JobBody, JobsBody, NewJob, ProblemBody
+from service.schemas.base import ProblemBody
+from service.schemas.jobs import FileError, FileErrorsBody, JobBody, JobsBody, NewJob
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 

@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from models import geometry, zoo
 from service.forms import problems
 from service.routes import EngineDep
-from service.schemas import LayerBody, NetworkBody, NetworksBody
+from service.schemas.networks import LayerBody, NetworkBody, NetworksBody
 
 router = APIRouter(prefix="/v1", tags=["networks"])
 

@@ -11,7 +11,7 @@ from service import forms
 from service.problems import Problem
 from service.query import Example, Query, search
 from service.routes import CollectionDep, EngineDep
-from service.schemas import NeighbourBody, NeighboursBody, Reference, SearchBody, TookBody
+from service.schemas.search import NeighbourBody, NeighboursBody, Reference, SearchBody, TookBody
 
 router = APIRouter(prefix="/v1", tags=["search"])
 

@@ -1,0 +1,60 @@
+"""Jobs as they go over the wire."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.schemas.base import ProblemBody, Strict
+
+
+class NewJob(Strict):
+    """A batch-indexing job over files that the service can read itself."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"folder": "/pictures/shoes"}]}
+    )
+    folder: str | None = Field(None, description="a folder under an allowed root")
+    manifest: str | None = Field(
+        None, description="JSON Lines or CSV of paths or URLs: a file under an allowed root"
+    )
+
+
+class JobBody(BaseModel):
+    """A batch-indexing job: `done` files are in the collection, `failed` ones say why not."""
+
+    id: str
+    collection: str
+    source: dict[str, Any]
+    state: Literal["queued", "running", "done", "cancelled", "failed"]
+    total: int | None
+    done: int
+    failed: int
+    unchanged: int
+    rate: float | None = Field(description="files per second over the last seconds")
+    eta_s: float | None
+    problem: ProblemBody | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class JobsBody(BaseModel):
+    """Jobs, the latest first."""
+
+    jobs: list[JobBody]
+
+
+class FileError(BaseModel):
+    """Why one file of a job failed."""
+
+    reference: str
+    code: str
+    detail: str
+
+
+class FileErrorsBody(BaseModel):
+    """A page of failures; `next` goes into `after` for the following page."""
+
+    errors: list[FileError]
+    next: int | None
