@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DATA ?= .pool5
 IMAGES ?=
 
-.PHONY: run test test-fast lint format image image-test clean
+.PHONY: run test test-fast test-long lint format image image-test clean
 
 run: $(VENV)/.run
 	POOL5_DATA="$(DATA)" $(BIN)/pool5 serve $(if $(IMAGES),--index "$(IMAGES)",--demo)
@@ -15,7 +15,10 @@ test: lint
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser and not long"
+
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest -m long --timeout 3600
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
