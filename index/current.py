@@ -18,17 +18,18 @@ from typing import IO
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
-from index import descriptors, generation, planner, tables
+from index import descriptors, generation, planner, sealing, tables
 from index.database import Database
 from index.errors import CollectionError
+from index.gallery import Gallery
 from index.generation import Generation, Sealed
 from index.item import Keys, Vector
+from index.keyset import KeySet
 from index.space import Space
 from index.view import View
 
 logger = logging.getLogger(__name__)
 
-SEED = 1
 COLLECTIONS, ITEMS = tables.collections, tables.items
 REMOVALS, GENERATIONS = tables.removals, tables.generations
 
@@ -119,7 +120,7 @@ class Current:
     def _base(self, sealed: Mapping[str, Sealed]) -> View:
         number = _number(sealed)
         if self._seen is not None and self._seen[1].number == number:
-            return self._seen[1]
+            return self._seen[1].retuned(sealed)
         fresh = self._fresh
         if {name: each.sealed for name, each in fresh.items()} == sealed:
             return View.of(number, fresh, self._dims)
@@ -143,7 +144,7 @@ class Current:
         return replace(
             view,
             delta=view.delta.without(keys),
-            tombstones=np.union1d(view.tombstones, dead),
+            tombstones=KeySet(np.union1d(view.tombstones.keys, dead)),
             removal=removed[-1].seq,
         )
 
@@ -199,41 +200,13 @@ class Current:
         self, connection: Connection, name: str, number: int, high_key: int, removal_seq: int
     ) -> Generation:
         space_id, space = self._spaces[name]
-        count = descriptors.count(connection, space_id)
-        plan = planner.plan(count, space.dtype, self._policy)
-        index = generation.build(
-            plan,
-            space.dim,
-            sample=self._sample(connection, name, plan.lists * planner.POINTS_PER_LIST),
-            chunks=descriptors.after(connection, space_id, space, 0),
-        )
-        file = f"{name}-{number}.faiss"
-        sha256, size = generation.seal(index, self._folder / file)
-        del index  # what is searched from here on is what the disk gives back
-        return generation.load(
-            self._folder / file,
-            Sealed(
-                number=number,
-                file=file,
-                sha256=sha256,
-                kind=plan.kind,
-                why=plan.why,
-                probes=plan.probes,
-                count=count,
-                bytes=size,
-                high_key=high_key,
-                removal_seq=removal_seq,
-            ),
-        )
-
-    def _sample(self, connection: Connection, name: str, size: int) -> Iterator[Vector]:
-        """`size` descriptors of a space at random, in chunks."""
-        space_id, space = self._spaces[name]
-        of_collection = select(ITEMS.c.key).where(ITEMS.c.collection_id == self._collection_id)
-        keys = np.fromiter(connection.execute(of_collection).scalars(), dtype=np.int64)
-        chosen = np.random.default_rng(SEED).choice(keys, min(size, keys.size), replace=False)
-        for part in np.array_split(np.sort(chosen), max(1, chosen.size // 8192)):
-            yield descriptors.of_keys(connection, space_id, space, part)[1]
+        gallery = Gallery(connection, self._collection_id, space_id, space)
+        draft = sealing.built(gallery, self._policy, high_key, removal_seq)
+        path = self._folder / f"{name}-{number}.faiss"
+        sha256, size = generation.seal(draft.index, path)
+        sealed = replace(draft.sealed, number=number, file=path.name, sha256=sha256, bytes=size)
+        del draft  # what is searched from here on is what the disk gives back
+        return generation.load(path, sealed)
 
     def _reach(self, connection: Connection, before: Mapping[str, Sealed]) -> tuple[int, int]:
         """The greatest key and removal of this snapshot; neither ever goes back."""

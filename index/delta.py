@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index.item import Keys, Vector
+from index.keyset import KeySet
 
 
 @dataclass
@@ -63,10 +64,10 @@ class Delta:
         return replace(self, alive=self.alive & ~np.isin(self.keys, keys))
 
     def search(
-        self, space: str, query: Vector, k: int, allowed: Keys | None
+        self, space: str, query: Vector, k: int, allowed: KeySet | None
     ) -> tuple[Keys, Vector]:
         """At most k best by inner product: keys and scores, in no order."""
-        eligible = self.alive if allowed is None else self.alive & np.isin(self.keys, allowed)
+        eligible = self.alive if allowed is None else self.alive & allowed.has(self.keys)
         scores = self.vectors(space) @ query
         places = np.flatnonzero(eligible)
         if places.size > k:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from sqlalchemy import Connection, Text, bindparam, select
@@ -12,6 +13,7 @@ from index.database import Database
 from index.errors import CollectionError
 from index.filters import Clause
 from index.item import Keys, Neighbour, Vector
+from index.keyset import KeySet
 from index.ranking import fusion
 from index.ranking.expansion import Expansion, expand
 from index.ranking.neighbourhood import Mask
@@ -153,14 +155,14 @@ class _One:
     ) -> Ranking:
         """The k best that are allowed."""
         excluded = self._keys(ITEMS.c.id.in_(tables.listed(exclude))) if exclude else None
-        allowed = None if clause is None else self._keys(clause)
+        allowed = None if clause is None else KeySet(self._keys(clause))
         if expansion is not None:
             chosen = [self._expanded(one, expansion, allowed, excluded) for one in chosen]
         if rerank is None:
             ranking = self._ranked(chosen, k, allowed, excluded)
         else:
             ranking = self._reranked(chosen, k, allowed, excluded, rerank)
-        if allowed is not None and allowed.size and allowed[-1] > self.view.key:
+        if allowed is not None and allowed.size and allowed.keys[-1] > self.view.key:
             return replace(ranking, whole=False)
         return ranking
 
@@ -180,7 +182,7 @@ class _One:
         return found, shown.whole and len(found) == shown.keys.size
 
     def _ranked(
-        self, chosen: list[Asked], k: int, allowed: Keys | None, excluded: Keys | None
+        self, chosen: list[Asked], k: int, allowed: KeySet | None, excluded: Keys | None
     ) -> Ranking:
         if len(chosen) == 1:
             return Ranking.of(*self._nearest(chosen[0], k, allowed, excluded))
@@ -200,7 +202,7 @@ class _One:
         self,
         chosen: list[Asked],
         k: int,
-        allowed: Keys | None,
+        allowed: KeySet | None,
         excluded: Keys | None,
         rerank: Reranking,
     ) -> Ranking:
@@ -220,16 +222,18 @@ class _One:
         return again.then(self._ranked(chosen, k, allowed, excluded))
 
     def _nearest(
-        self, one: Asked, k: int, allowed: Keys | None, excluded: Keys | None
+        self, one: Asked, k: int, allowed: KeySet | None, excluded: Keys | None
     ) -> tuple[Keys, Vector]:
+        vectors_of = partial(self._vectors, one.space)
         if excluded is None:
-            return self.view.search(one.space, one.query, k, allowed)
-        keys, scores = self.view.search(one.space, one.query, k + excluded.size, allowed)
+            return self.view.search(one.space, one.query, k, allowed, vectors_of)
+        more = k + excluded.size
+        keys, scores = self.view.search(one.space, one.query, more, allowed, vectors_of)
         kept = np.flatnonzero(~np.isin(keys, excluded))[:k]
         return keys[kept], scores[kept]
 
     def _expanded(
-        self, one: Asked, expansion: Expansion, allowed: Keys | None, excluded: Keys | None
+        self, one: Asked, expansion: Expansion, allowed: KeySet | None, excluded: Keys | None
     ) -> Asked:
         keys, scores = self._nearest(one, expansion.n, allowed, excluded)
         there, vectors = self._vectors(one.space, keys)
