@@ -8,7 +8,7 @@ acknowledged before it began.
 import fcntl
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import chain
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
-from index import descriptors, generation, planner, sealing, tables
+from index import descriptors, generation, planner, sealing, tables, tuning
 from index.database import Database
 from index.errors import CollectionError
 from index.gallery import Gallery
-from index.generation import Generation, Sealed
+from index.generation import Generation, Sealed, Work
 from index.item import Keys, Vector
 from index.keyset import KeySet
 from index.space import Space
@@ -95,6 +95,32 @@ class Current:
             self.view()
             self._fresh = {}
             return True
+
+    def retune(self, name: str, asked: Sequence[tuple[Vector, int]], work: Work) -> bool:
+        """Tune the search of a space anew, for its own items and for queries that were `asked`.
+
+        Recorded under the same generation, so that every process follows. False where no parameters
+        reach the recall that the collection's settings ask for; the best are taken then.
+        """
+        view = self.view()
+        if name not in view.generations:
+            return True
+        there = view.generations[name]
+        high_key = there.sealed.high_key
+        space_id, space = self._spaces[name]
+        with self._database.reading() as connection:
+            gallery = Gallery(connection, self._collection_id, space_id, space)
+            questions = [
+                tuning.own_questions(gallery, high_key, work),
+                tuning.live_questions(gallery, asked, high_key, work),
+            ]
+            aim = tuning.aim(self._policy.recall)
+            found = tuning.tuned(there, questions, aim, view.tombstones, gallery.vectors, work)
+        measured = asdict(found)
+        with self._database.writing() as connection:
+            mine = (GENERATIONS.c.space_id == space_id) & (GENERATIONS.c.number == view.number)
+            connection.execute(update(GENERATIONS).where(mine).values(measured))
+        return found.recall >= self._policy.recall
 
     def _followed(self) -> View:
         number = -1

@@ -1,6 +1,6 @@
 """The truth that approximate answers are held against: comparing with every descriptor."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,36 +13,36 @@ SAME_WITHIN = 1e-5
 NOBODY = -1
 """As a key: no item is to be passed over."""
 
+Barred = Callable[[Keys], npt.NDArray[np.bool_]]
+"""Which of m keys are not to be found by which of n queries, n x m."""
+
 
 @dataclass(frozen=True)
-class Questions:
-    """Queries (n, dim) float32 of norm 1, how many neighbours each wants, and the true answers.
+class Question:
+    """A query (dim,) float32 of norm 1 for k neighbours, with the scores of the true ones.
 
-    `own` (n,) are the keys of the items that ask, which are passed over, or NOBODY. `best` are the
-    scores of the true neighbours of each, best first: k, or fewer where there are fewer.
+    `own` is the key of the item that asks, which is passed over, or NOBODY. `best` (k,) are scores,
+    best first; fewer where fewer exist.
     """
 
-    queries: Vector
+    query: Vector
     k: int
-    own: Keys
-    best: list[Vector]
-
-    def __len__(self) -> int:
-        return len(self.queries)
+    own: int
+    best: Vector
 
 
-def answered(
-    queries: Vector, k: int, own: Keys, chunks: Iterable[tuple[Keys, Vector]]
-) -> Questions:
-    """`queries` with their answers among all of `chunks` of keys (m,) and vectors (m, dim)."""
+def best_scores(
+    queries: Vector, k: int, barred: Barred, chunks: Iterable[tuple[Keys, Vector]]
+) -> list[Vector]:
+    """The k best scores of each of `queries` (n, dim) among `chunks` of keys (m,) and vectors."""
     kept = np.full((len(queries), k), -np.inf, dtype=np.float32)
     for keys, vectors in chunks:
         scores = queries @ vectors.T  # n x m
-        scores[own[:, np.newaxis] == keys] = -np.inf
+        scores[barred(keys)] = -np.inf
         both = np.concatenate([kept, scores], axis=1)
         kept = np.partition(both, both.shape[1] - k, axis=1)[:, both.shape[1] - k :]
     ranked = -np.sort(-kept, axis=1)
-    return Questions(queries, k, own, [row[np.isfinite(row)] for row in ranked])
+    return [row[np.isfinite(row)] for row in ranked]
 
 
 def recall(found: Vector, best: Vector) -> float:
@@ -50,10 +50,10 @@ def recall(found: Vector, best: Vector) -> float:
 
     By scores, so that of several items with the score of the last one any is right.
 
-    >>> recall(np.float32([0.9, 0.8, 0.4]), np.float32([0.9, 0.8, 0.7]))
-    0.6666666666666666
+    >>> round(recall(np.float32([0.9, 0.8, 0.4]), np.float32([0.9, 0.8, 0.7])), 3)
+    0.667
     """
     if not best.size:
         return 1.0
-    right: npt.NDArray[np.bool_] = found >= best[-1] - SAME_WITHIN
-    return min(1.0, int(right.sum()) / best.size)
+    right = int((found >= best[-1] - SAME_WITHIN).sum())
+    return min(1.0, right / best.size)

@@ -20,6 +20,7 @@ from index.ranking.neighbourhood import Mask
 from index.ranking.reranking import Reranking
 from index.space import Space
 from index.view import View
+from index.watching import Note, Watch
 
 CANDIDATES = 4
 """Candidates of each space for one neighbour of several spaces."""
@@ -108,6 +109,7 @@ class Searching:
     current: Current
     collection_id: int
     spaces: Mapping[str, tuple[int, Space]]
+    watch: Watch
 
     def search(
         self,
@@ -224,11 +226,14 @@ class _One:
     def _nearest(
         self, one: Asked, k: int, allowed: KeySet | None, excluded: Keys | None
     ) -> tuple[Keys, Vector]:
+        more = k if excluded is None else k + excluded.size
         vectors_of = partial(self._vectors, one.space)
-        if excluded is None:
-            return self.view.search(one.space, one.query, k, allowed, vectors_of)
-        more = k + excluded.size
         keys, scores = self.view.search(one.space, one.query, more, allowed, vectors_of)
+        watch = self.searching.watch
+        if watch.chosen(one.space):
+            watch.add(Note(one.space, one.query, more, allowed, self.view.key, keys, scores))
+        if excluded is None:
+            return keys, scores
         kept = np.flatnonzero(~np.isin(keys, excluded))[:k]
         return keys[kept], scores[kept]
 

@@ -16,7 +16,7 @@ import faiss as typed_faiss
 import numpy as np
 
 from index import exhaustive
-from index.exhaustive import Questions, recall
+from index.exhaustive import NOBODY, Question, recall
 from index.gallery import Gallery
 from index.generation import Generation, Work
 from index.item import Keys, Vector
@@ -62,22 +62,49 @@ class Tuned:
 Measure = Callable[[Parameters], Tuned]
 
 
-def own_questions(gallery: Gallery, high_key: int, work: Work) -> Questions:
+def own_questions(gallery: Gallery, high_key: int, work: Work) -> list[Question]:
     """Items of the gallery that ask for their ten nearest among those up to `high_key`."""
     own, queries = _asking(gallery, ASKING)
-    among = _paced(gallery.chunks(up_to=high_key), work)
-    return exhaustive.answered(queries, TUNED_FOR, own, among)
+    return _questions(gallery, queries, [TUNED_FOR] * len(own), own, high_key, work)
 
 
-def timing_questions(gallery: Gallery) -> Questions:
+def live_questions(
+    gallery: Gallery, asked: Sequence[tuple[Vector, int]], high_key: int, work: Work
+) -> list[Question]:
+    """Queries that were asked, each for its k neighbours."""
+    if not asked:
+        return []
+    queries = np.stack([query for query, _ in asked])
+    nobody = np.full(len(asked), NOBODY)
+    return _questions(gallery, queries, [k for _, k in asked], nobody, high_key, work)
+
+
+def timing_questions(gallery: Gallery) -> list[Question]:
     """A few items that ask an exact index, whose answers need no comparison."""
     own, queries = _asking(gallery, FEWEST_TIMED)
-    return Questions(queries, TUNED_FOR, own, [np.empty(0, dtype=np.float32)] * len(queries))
+    none = np.empty(0, dtype=np.float32)
+    return [
+        Question(query, TUNED_FOR, key, none)
+        for query, key in zip(queries, own.tolist(), strict=True)
+    ]
+
+
+def _questions(
+    gallery: Gallery, queries: Vector, ks: list[int], own: Keys, high_key: int, work: Work
+) -> list[Question]:
+    among = paced(gallery.chunks(up_to=high_key), work)
+    best = exhaustive.best_scores(
+        queries, max(ks, default=1), lambda keys: own[:, np.newaxis] == keys, among
+    )
+    return [
+        Question(query, k, key, scores[:k])
+        for query, k, key, scores in zip(queries, ks, own.tolist(), best, strict=True)
+    ]
 
 
 def tuned(
     generation: Generation,
-    questions: Sequence[Questions],
+    questions: Sequence[Sequence[Question]],
     target: float,
     removed: KeySet,
     vectors_of: VectorsOf,
@@ -165,18 +192,22 @@ def _ladder(most: int) -> list[int]:
 
 
 def _measured(
-    generation: Generation, questions: Sequence[Questions], removed: KeySet, vectors_of: VectorsOf
+    generation: Generation,
+    questions: Sequence[Sequence[Question]],
+    removed: KeySet,
+    vectors_of: VectorsOf,
 ) -> Tuned:
     recalls, seconds = [], []
-    for asked in questions:
+    for some in questions:
         found = []
-        for query, own, best in zip(asked.queries, asked.own, asked.best, strict=True):
+        for asked in some:
             started = time.perf_counter()
-            # One more than wanted, since the item itself is there too.
-            keys, scores = generation.search(query, asked.k + 1, None, removed, vectors_of)
+            # One more than wanted where the item itself is there too.
+            wanted = asked.k + (asked.own != NOBODY)
+            keys, scores = generation.search(asked.query, wanted, None, removed, vectors_of)
             seconds.append(time.perf_counter() - started)
-            others = scores[keys != own]
-            found.append(recall(np.sort(others)[::-1][: asked.k], best))
+            others = np.sort(scores[keys != asked.own])[::-1]
+            found.append(recall(others[: asked.k], asked.best))
         recalls.append(fmean(found) if found else 1.0)
     latency = 1000 * median(seconds) if seconds else 0.0
     return Tuned(generation.sealed.parameters, min(recalls), latency)
@@ -190,7 +221,8 @@ def _asking(gallery: Gallery, most: int) -> tuple[Keys, Vector]:
     )
 
 
-def _paced(chunks: Iterable[tuple[Keys, Vector]], work: Work) -> Iterator[tuple[Keys, Vector]]:
+def paced(chunks: Iterable[tuple[Keys, Vector]], work: Work) -> Iterator[tuple[Keys, Vector]]:
+    """The same chunks, asking before each whether to go on."""
     for chunk in chunks:
         work.between()
         yield chunk
