@@ -15,8 +15,10 @@ from typing import Any
 import faiss as typed_faiss
 import numpy as np
 
+from index import keyset
 from index.errors import CollectionError
 from index.item import Keys, Vector
+from index.keyset import KeySet
 from index.planner import Kind, Plan
 
 faiss: Any = typed_faiss  # its stubs know the signatures of C++, not the ones that Python has
@@ -54,19 +56,18 @@ class Generation:
     _index: Any
 
     def search(
-        self, query: Vector, k: int, allowed: Keys | None, tombstones: Keys
+        self, query: Vector, k: int, allowed: KeySet | None, tombstones: KeySet
     ) -> tuple[Keys, Vector]:
         """At most k best by inner product: keys and scores, in no order.
 
-        `allowed` (ascending, without removed items) restricts the search, otherwise `tombstones`
+        `allowed` (without removed items) restricts the search, otherwise `tombstones`
         are left out. All of k are found wherever so many are eligible: an IVF that comes back with
         fewer is asked again for all of its lists.
         """
         if allowed is None:
             eligible = self.sealed.count - tombstones.size
         else:
-            allowed = allowed[: np.searchsorted(allowed, self.sealed.high_key, side="right")]
-            eligible = allowed.size
+            eligible = allowed.upto(self.sealed.high_key)
         k = min(k, eligible)
         if k <= 0:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
@@ -74,6 +75,12 @@ class Generation:
         if keys.size < k and self.sealed.kind == "ivf":
             keys, scores = self._ask(query, k, self._index.nlist, allowed, tombstones)
         return keys, scores
+
+    def check(self, dim: int) -> None:
+        """Have it answer. Raises CollectionError: `generation-untrusted`, when it does not."""
+        keys, scores = self.search(np.full(dim, dim**-0.5, np.float32), 1, None, keyset.NONE)
+        if keys.size != min(1, self.sealed.count) or not np.isfinite(scores).all():
+            raise _untrusted(Path(self.sealed.file), "it gives no answer to a search")
 
     def _probes(self, eligible: int) -> int:
         """Lists to read: the fewer items are eligible, the more, so that the work stays the same.
@@ -86,9 +93,9 @@ class Generation:
         return min(int(self._index.nlist), int(np.ceil(self.sealed.probes / share)))
 
     def _ask(
-        self, query: Vector, k: int, probes: int, allowed: Keys | None, tombstones: Keys
+        self, query: Vector, k: int, probes: int, allowed: KeySet | None, tombstones: KeySet
     ) -> tuple[Keys, Vector]:
-        selector = _selector(allowed, tombstones)
+        selector = tombstones.outside if allowed is None else allowed.within
         # Parameters belong to this query alone: setting them on the index would reach all others.
         parameters = (
             faiss.SearchParametersIVF(sel=selector, nprobe=probes)
@@ -174,19 +181,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _selector(allowed: Keys | None, tombstones: Keys) -> Any:
-    if allowed is not None:
-        return _bitmap(allowed)
-    return faiss.IDSelectorNot(_bitmap(tombstones)) if tombstones.size else None
-
-
-def _bitmap(keys: Keys) -> Any:
-    """One bit per key up to the greatest; FAISS takes keys beyond it for absent."""
-    bits = np.zeros(int(keys[-1]) + 1, dtype=np.bool_)
-    bits[keys] = True
-    return faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
 
 
 def _untrusted(path: Path, reason: str) -> CollectionError:

@@ -1,5 +1,7 @@
 """One search: from query vectors to neighbours with their metadata."""
 
+import json
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -12,6 +14,8 @@ from index.database import Database
 from index.errors import CollectionError
 from index.filters import Clause
 from index.item import Keys, Neighbour, Vector
+from index.keyset import KeySet
+from index.prepared import Prepared
 from index.ranking import fusion
 from index.ranking.expansion import Expansion, expand
 from index.ranking.neighbourhood import Mask
@@ -25,9 +29,11 @@ FEWEST_CANDIDATES = 200
 ATTEMPTS = 8
 
 ITEMS = tables.items
-SHOWN = select(
-    ITEMS.c.key, ITEMS.c.id, ITEMS.c.name, ITEMS.c.metadata, ITEMS.c.width, ITEMS.c.height
-).where(ITEMS.c.key.in_(tables.listing(bindparam("keys", type_=Text))))
+SHOWN = Prepared(
+    select(
+        ITEMS.c.key, ITEMS.c.id, ITEMS.c.name, ITEMS.c.metadata, ITEMS.c.width, ITEMS.c.height
+    ).where(ITEMS.c.key.in_(tables.listing(bindparam("keys", type_=Text))))
+)
 
 
 @dataclass(frozen=True)
@@ -123,14 +129,18 @@ class Searching:
         missing from both; then we look again.
         """
         found: list[Neighbour] = []
+        # Alone, an item's vector and metadata need no snapshot: its key never means another item.
+        simple = clause is None and not exclude and expansion is None and rerank is None
+        snapshot = self.database.looking if simple else self.database.reading
         for _ in range(ATTEMPTS):
             view = self.current.view()
-            with self.database.reading() as connection:
+            with snapshot() as connection:
                 one = _One(connection, view, self)
                 ranking = one.ranking(chosen, k + offset, clause, exclude, expansion, rerank)
                 found, whole = one.neighbours(ranking, offset, k)
             if whole:
                 break
+        self.current.searched = time.monotonic()
         return found
 
 
@@ -153,34 +163,35 @@ class _One:
     ) -> Ranking:
         """The k best that are allowed."""
         excluded = self._keys(ITEMS.c.id.in_(tables.listed(exclude))) if exclude else None
-        allowed = None if clause is None else self._keys(clause)
+        allowed = None if clause is None else KeySet(self._keys(clause))
         if expansion is not None:
             chosen = [self._expanded(one, expansion, allowed, excluded) for one in chosen]
         if rerank is None:
             ranking = self._ranked(chosen, k, allowed, excluded)
         else:
             ranking = self._reranked(chosen, k, allowed, excluded, rerank)
-        if allowed is not None and allowed.size and allowed[-1] > self.view.key:
+        if allowed is not None and allowed.size and allowed.keys[-1] > self.view.key:
             return replace(ranking, whole=False)
         return ranking
 
     def neighbours(self, ranking: Ranking, offset: int, k: int) -> tuple[list[Neighbour], bool]:
         """Places `offset` to `offset` + k with names and metadata; whether none is missing."""
         shown = ranking[offset : offset + k]
-        wanted = {"keys": tables.packed(shown.keys.tolist())}
-        rows = {row.key: row for row in self.connection.execute(SHOWN, wanted)}
-        numbers = zip(
-            shown.keys.tolist(), shown.scores.tolist(), shown.cosines.tolist(), strict=True
-        )
-        found = [
-            Neighbour(score=score, similarity=cosine, **rows[key]._mapping)
-            for key, score, cosine in numbers
-            if key in rows
-        ]
+        keys = shown.keys.tolist()
+        wanted = {"keys": tables.packed(keys)}
+        rows = {row[0]: row for row in SHOWN.rows(self.connection, wanted)}
+        found = []
+        for key, score, cosine in zip(
+            keys, shown.scores.tolist(), shown.cosines.tolist(), strict=True
+        ):
+            if key in rows:
+                _, item_id, name, metadata, width, height = rows[key]
+                read = json.loads(metadata)
+                found.append(Neighbour(key, item_id, score, cosine, name, read, width, height))
         return found, shown.whole and len(found) == shown.keys.size
 
     def _ranked(
-        self, chosen: list[Asked], k: int, allowed: Keys | None, excluded: Keys | None
+        self, chosen: list[Asked], k: int, allowed: KeySet | None, excluded: Keys | None
     ) -> Ranking:
         if len(chosen) == 1:
             return Ranking.of(*self._nearest(chosen[0], k, allowed, excluded))
@@ -200,7 +211,7 @@ class _One:
         self,
         chosen: list[Asked],
         k: int,
-        allowed: Keys | None,
+        allowed: KeySet | None,
         excluded: Keys | None,
         rerank: Reranking,
     ) -> Ranking:
@@ -220,7 +231,7 @@ class _One:
         return again.then(self._ranked(chosen, k, allowed, excluded))
 
     def _nearest(
-        self, one: Asked, k: int, allowed: Keys | None, excluded: Keys | None
+        self, one: Asked, k: int, allowed: KeySet | None, excluded: Keys | None
     ) -> tuple[Keys, Vector]:
         if excluded is None:
             return self.view.search(one.space, one.query, k, allowed)
@@ -229,7 +240,7 @@ class _One:
         return keys[kept], scores[kept]
 
     def _expanded(
-        self, one: Asked, expansion: Expansion, allowed: Keys | None, excluded: Keys | None
+        self, one: Asked, expansion: Expansion, allowed: KeySet | None, excluded: Keys | None
     ) -> Asked:
         keys, scores = self._nearest(one, expansion.n, allowed, excluded)
         there, vectors = self._vectors(one.space, keys)
