@@ -28,22 +28,24 @@ class Catalog:
     of the pictures.
     """
 
-    def __init__(self, folder: Path, database: Database) -> None:
+    def __init__(self, folder: Path, database: Database, watched: float = 0.0) -> None:
         self.folder = folder
+        self.watched = watched
         self.database = database
         self.jobs = jobs.Jobs(database)
         self._opening = threading.Lock()
         self._open: dict[int, Collection] = {}
 
     @classmethod
-    def open(cls, folder: Path | str) -> "Catalog":
+    def open(cls, folder: Path | str, watched: float = 0.0) -> "Catalog":
         """Open a folder, making it where it is missing, and bring its schema up to date.
 
+        Of its collections' searches the share `watched` is noted, for `Collection.check_recall`.
         Raises CollectionError: `catalog-newer`, `catalog-unreadable`.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        catalog = cls(folder, Database(folder / "catalog.db"))
+        catalog = cls(folder, Database(folder / "catalog.db"), watched)
         catalog._sweep()
         return catalog
 
@@ -106,6 +108,11 @@ class Catalog:
     def collections(self) -> list[Collection]:
         """All collections, by name."""
         return [self.collection(name) for name in self.names()]
+
+    def opened(self) -> list[Collection]:
+        """The collections that have been used since the catalog was opened."""
+        with self._opening:
+            return list(self._open.values())
 
     def names(self) -> list[str]:
         """The names of all collections, in their order."""

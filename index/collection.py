@@ -1,5 +1,6 @@
 """A collection: items in, neighbours out."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Several
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from index import metadata as json_metadata
 from index.current import Current
 from index.errors import CollectionError
 from index.filters import compile_filter
+from index.generation import UNHURRIED, Work
 from index.item import Item, Neighbour, NewItem, Outcome, Vector
 from index.pictures import PictureStore
 from index.planner import Policy
@@ -24,9 +26,12 @@ from index.ranking.expansion import Expansion
 from index.ranking.reranking import Reranking
 from index.search import Searching, asked
 from index.space import Space, check_same
+from index.watching import Watch, Watched
 
 if TYPE_CHECKING:
     from index.catalog import Catalog
+
+logger = logging.getLogger(__name__)
 
 ITEMS = tables.items
 
@@ -53,11 +58,13 @@ class Collection:
         self._catalog = catalog
         self._database = catalog.database
         self._numbered = spaces
+        self._policy = Policy.of(row.settings)
+        self._watch = Watch(catalog.database, row.id, spaces, catalog.watched)
         self._current = Current(
             catalog.database,
             row.id,
             spaces,
-            Policy.of(row.settings),
+            self._policy,
             catalog.folder / "generations" / str(row.id),
         )
 
@@ -269,7 +276,7 @@ class Collection:
             rerank = Reranking.of(rerank)
         chosen = asked(query, space, self.spaces)
         clause = None if filter is None else compile_filter(filter)
-        searching = Searching(self._database, self._current, self.id, self._numbered)
+        searching = Searching(self._database, self._current, self.id, self._numbered, self._watch)
         return searching.search(chosen, k, offset, clause, exclude, expansion, rerank)
 
     def compact(self, stop: Event | None = None) -> bool:
@@ -289,9 +296,41 @@ class Collection:
         return self._current.due()
 
     def status(self) -> dict[str, Any]:
-        """Items, and for each space which index it has, why, and how many items in which part."""
+        """Items, and for each space which index it has, why, and how many items in which part.
+
+        `live_recall` is of the last `live_samples` searches that were answered exactly too.
+        """
         view = self._current.view()
-        return {"items": self.count(), "spaces": {name: view.status(name) for name in self.spaces}}
+        spaces = {}
+        for name, watched in self._watch.spaces.items():
+            live = {"live_recall": watched.recall, "live_samples": len(watched.recalls)}
+            spaces[name] = view.status(name) | live
+        return {"items": self.count(), "spaces": spaces}
+
+    @property
+    def watched(self) -> Mapping[str, Watched]:
+        """The recall of live searches by space, as far as `check_recall` has measured it."""
+        return self._watch.spaces
+
+    def check_recall(self, work: Work = UNHURRIED) -> int:
+        """Answer exactly the searches that were noted, and tune anew what finds too little.
+
+        How many were answered. For a thread that has time; searches and writes go on. Raises what
+        `work.between` raises.
+        """
+        measured = self._watch.measure(work)
+        for name, watched in self._watch.spaces.items():
+            if measured and watched.below(self._policy.recall):
+                logger.warning(
+                    "collection %r, space %r: %d searches had a recall of %.3f, %s is asked for; "
+                    "tuning anew", self.name, name, len(watched.recalls), watched.recall,
+                    self._policy.recall,
+                )  # fmt: skip
+                if not self._current.retune(name, list(watched.asked), work):
+                    logger.warning("collection %r, space %r: not reached", self.name, name)
+                watched.tunings += 1
+                watched.recalls.clear()
+        return measured
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

@@ -9,19 +9,21 @@ until they have answered, searches go on over the generations before them and a 
 import logging
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from index import descriptors, generation, planner, tables
+from index import descriptors, generation, planner, tables, tuning
 from index.compaction import Cancelled, Compaction, Pace
 from index.database import Database
 from index.errors import CollectionError
-from index.generation import Generation, Sealed
+from index.gallery import Gallery
+from index.generation import Generation, Sealed, Work
+from index.item import Vector
 from index.keyset import KeySet
 from index.prepared import Prepared
 from index.recorded import Numbered, Recorded
@@ -33,7 +35,7 @@ logger = logging.getLogger(__name__)
 TEND_AGAIN_S = 60.0
 """After generations could neither be loaded nor rebuilt."""
 
-REMOVALS = tables.removals
+GENERATIONS, REMOVALS = tables.generations, tables.removals
 REMOVED = Prepared(
     select(REMOVALS.c.seq, REMOVALS.c.key)
     .where(
@@ -138,6 +140,8 @@ class Current:
             view = self._seen[1] if self._seen is not None else None
             if view is None or not self._follows(view, numbered):
                 view = self._opened(numbered)
+            elif view.number in numbered:
+                view = view.retuned(numbered[view.number])
             if next(iter(numbered), 0) not in (view.number, self._making):
                 self._tend_soon()
             return self._newer(connection, view)
@@ -251,3 +255,29 @@ class Current:
                 added[name] = np.concatenate([codes for _, codes in parts])
             delta, key = delta.extended(keys, added), int(keys[-1])
         return replace(view, delta=delta, key=key)
+
+    def retune(self, name: str, asked: Sequence[tuple[Vector, int]], work: Work) -> bool:
+        """Tune the search of a space anew, for its own items and for queries that were `asked`.
+
+        Recorded under the same generation, so that every process follows. False where no parameters
+        reach the recall that the collection's settings ask for; the best are taken then.
+        """
+        view = self.view()
+        if name not in view.generations:
+            return True
+        there = view.generations[name]
+        high_key = there.sealed.high_key
+        space_id, space = self._spaces[name]
+        with self._database.reading() as connection:
+            gallery = Gallery(connection, self._collection_id, space_id, space)
+            questions = [
+                tuning.own_questions(gallery, high_key, work),
+                tuning.live_questions(gallery, asked, high_key, work),
+            ]
+            aim = tuning.aim(self._policy.recall)
+            found = tuning.tuned(there, questions, aim, view.tombstones, gallery.vectors, work)
+        measured = asdict(found)
+        with self._database.writing() as connection:
+            mine = (GENERATIONS.c.space_id == space_id) & (GENERATIONS.c.number == view.number)
+            connection.execute(update(GENERATIONS).where(mine).values(measured))
+        return found.recall >= self._policy.recall

@@ -89,7 +89,7 @@ class Database:
         connection: Connection | None = getattr(self._here, "idle", None)
         if connection is None:
             connection = self._engine.connect()
-            connection.connection.driver_connection.execute(READER_CACHE)
+            connection.connection.cursor().execute(READER_CACHE)
             self._kept.add(connection)
         self._here.idle = None
         try:

@@ -1,7 +1,7 @@
 """Statements that every search makes: compiled once, run without ceremony."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import Dialect
@@ -24,7 +24,7 @@ class Prepared:
         """The rows of a query; `values` are its parameters by name."""
         cursor = _driver(connection).cursor()
         sql, names, constant = self._compiled(connection.dialect)
-        filled = constant | values
+        filled = {**constant, **values}
         cursor.execute(sql, tuple([filled[name] for name in names]))
         found: list[tuple[Any, ...]] = cursor.fetchall()
         return found
@@ -37,8 +37,7 @@ class Prepared:
     def _compiled(self, dialect: Dialect) -> tuple[str, list[str], dict[str, Any]]:
         known = self._known.get(dialect.name)
         if known is None:
-            compiled = self._statement.compile(dialect=dialect)
-            assert isinstance(compiled, SQLCompiler)
+            compiled = cast(SQLCompiler, self._statement.compile(dialect=dialect))
             names = list(compiled.positiontup or ())
             known = self._known[dialect.name] = (
                 str(compiled),

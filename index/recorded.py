@@ -1,6 +1,7 @@
 """The generations that the catalog records for a collection, and their files."""
 
 import fcntl
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,6 +17,8 @@ from index.errors import CollectionError
 from index.generation import Sealed
 from index.prepared import Prepared
 from index.space import Space
+
+logger = logging.getLogger(__name__)
 
 COLLECTIONS, SPACES = tables.collections, tables.spaces
 GENERATIONS, REMOVALS = tables.generations, tables.removals
@@ -60,13 +63,13 @@ class Recorded:
         known, numbered = self._read
         if stored == known:
             return numbered
-        numbered = {}
+        parsed: dict[int, dict[str, Sealed]] = {}
         for row in connection.execute(OF_COLLECTION, self._mine).mappings():
             columns = dict(row)
             name = self._names[columns.pop("space_id")]
-            numbered.setdefault(row["number"], {})[name] = Sealed(**columns)
-        self._read = stored, numbered
-        return numbered
+            parsed.setdefault(row["number"], {})[name] = Sealed(**columns)
+        self._read = stored, parsed
+        return parsed
 
     def check_there(self, connection: Connection) -> None:
         """Raise CollectionError (`collection-unknown`) when the collection was dropped."""
@@ -105,8 +108,12 @@ class Recorded:
             numbered = self.read(connection)
         files = {each.file for sealed in numbered.values() for each in sealed.values()}
         for path in chain(self.folder.glob("*.faiss"), self.folder.glob("*.aside")):
-            if path.name not in files:
+            if path.name in files:
+                continue
+            try:
                 path.unlink(missing_ok=True)
+            except OSError:
+                logger.warning("%s cannot be removed, and is not needed", path, exc_info=True)
 
     @contextmanager
     def alone(self) -> Iterator[bool]:

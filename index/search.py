@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from sqlalchemy import Connection, Text, bindparam, select
@@ -22,6 +23,7 @@ from index.ranking.neighbourhood import Mask
 from index.ranking.reranking import Reranking
 from index.space import Space
 from index.view import View
+from index.watching import Note, Watch
 
 CANDIDATES = 4
 """Candidates of each space for one neighbour of several spaces."""
@@ -112,6 +114,7 @@ class Searching:
     current: Current
     collection_id: int
     spaces: Mapping[str, tuple[int, Space]]
+    watch: Watch
 
     def search(
         self,
@@ -233,9 +236,14 @@ class _One:
     def _nearest(
         self, one: Asked, k: int, allowed: KeySet | None, excluded: Keys | None
     ) -> tuple[Keys, Vector]:
+        more = k if excluded is None else k + excluded.size
+        vectors_of = partial(self._vectors, one.space)
+        keys, scores = self.view.search(one.space, one.query, more, allowed, vectors_of)
+        watch = self.searching.watch
+        if watch.chosen(one.space):
+            watch.add(Note(one.space, one.query, more, allowed, self.view.key, keys, scores))
         if excluded is None:
-            return self.view.search(one.space, one.query, k, allowed)
-        keys, scores = self.view.search(one.space, one.query, k + excluded.size, allowed)
+            return keys, scores
         kept = np.flatnonzero(~np.isin(keys, excluded))[:k]
         return keys[kept], scores[kept]
 

@@ -35,6 +35,7 @@ from service.schemas.explain import ExplainBody
 from service.schemas.jobs import NewJob
 from service.schemas.search import SearchBody
 from service.security import Guard
+from service.watching import RecallWatcher
 
 PAGE = Path(__file__).parent / "page"
 
@@ -53,10 +54,13 @@ def create_app(engine: Engine) -> FastAPI:
         jobs_left = await run_in_threadpool(engine.catalog.jobs.list, None, 10_000)
         spool.sweep(settings.data, [job for job in jobs_left if job.state not in jobs.FINISHED])
         runner.start()
+        watcher = RecallWatcher(engine.catalog)
+        watcher.start()
         try:
             yield
         finally:
             app.state.stopping.set()
+            await run_in_threadpool(watcher.stop)
             await run_in_threadpool(runner.stop)
 
     app = FastAPI(

@@ -52,7 +52,7 @@ class Engine:
         self.settings = settings
         self.metrics = Metrics()
         self.device = choose_device(settings.device)
-        self.catalog = Catalog.open(settings.data)
+        self.catalog = Catalog.open(settings.data, settings.recall_share)
         self.weights = weights_folder(settings, downloading)
         self.fetcher = Fetcher(
             allow_private=settings.url_private,
@@ -239,8 +239,22 @@ class Engine:
         for collection in self.catalog.collections():
             labels = {"collection": collection.name}
             yield "pool5_items", "Indexed pictures", labels, float(collection.count())
+            yield from _recalls(collection)
         for lane, waiting in self.batcher.waiting().items():
             yield "pool5_waiting_pictures", "Pictures waiting", {"lane": lane}, float(waiting)
+
+
+def _recalls(collection: Collection) -> Iterator[Sample]:
+    for space, watched in collection.watched.items():
+        labels = {"collection": collection.name, "space": space}
+        if watched.recall is not None:
+            yield "pool5_recall", "Recall of the last checked searches", labels, watched.recall
+        for name, documentation, count in (
+            ("pool5_recall_samples", "Searches that were checked by exact search", watched.samples),
+            ("pool5_recall_dropped", "Searches that were not, being too many", watched.dropped),
+            ("pool5_recall_tunings", "Times that a low recall led to tuning", watched.tunings),
+        ):
+            yield name, documentation, labels, float(count)
 
 
 def weights_folder(settings: Settings, downloading: Progress | None = None) -> WeightsFolder:

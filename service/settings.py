@@ -55,6 +55,9 @@ class Settings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1, gt=0, description="threads that decode"
     )
     request_timeout_s: float = Field(120.0, gt=0, description="after which a query is given up")
+    recall_share: float = Field(
+        0.01, ge=0, le=1, description="share of searches that are checked by exact search"
+    )
     log_format: Literal["console", "json"] = Field("console", description="how log lines look")
 
     @field_validator("image_roots", "url_hosts", mode="before")

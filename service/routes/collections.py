@@ -11,6 +11,7 @@ from service.routes import CollectionDep, EngineDep
 from service.schemas.collections import (
     CollectionBody,
     CollectionsBody,
+    IndexBody,
     IndexPolicy,
     NewCollection,
     SpaceBody,
@@ -71,7 +72,7 @@ def _body(collection: Collection) -> CollectionBody:
                 dim=space.dim,
                 dtype=space.dtype,
                 weights=space.origin["weights"],
-                index=status["spaces"][name],
+                index=IndexBody(**status["spaces"][name]),
             )
             for name, space in collection.spaces.items()
         },
