@@ -51,6 +51,8 @@ class Catalog:
 
     def close(self) -> None:
         """Close all connections. What was acknowledged is on disk already."""
+        for collection in list(self._open.values()):
+            collection.stop()
         self.database.close()
 
     def __enter__(self) -> Self:
@@ -133,6 +135,7 @@ class Catalog:
             jobs.cancel_all(connection, name)
         with self._opening:
             self._open.pop(collection.id, None)
+        collection.stop()
         self._sweep()
 
     def _sweep(self) -> None:

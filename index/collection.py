@@ -6,11 +6,12 @@ from collections.abc import Collection as Several
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select
 
 from index import descriptors, tables, writing
 from index import metadata as json_metadata
@@ -121,10 +122,10 @@ class Collection:
         """
         contents = {item.sha256 for item in items}
         try:
-            whole = [writing.checked(item, self.spaces) for item in items]
+            writing.check(items, self.spaces)
             with self._writing() as connection:
-                there = writing.items_of(connection, self.id, [item.id for item in whole])
-                change = writing.planned(there, whole)
+                there = writing.items_of(connection, self.id, [item.id for item in items])
+                change = writing.planned(there, items)
                 writing.write(connection, self.id, self._numbered, change)
                 if also is not None:
                     also(connection, change.outcomes)
@@ -138,7 +139,7 @@ class Collection:
 
     def check(self, item: NewItem) -> None:
         """Raise what `add` would raise for this item, so that it fails alone and not its batch."""
-        writing.checked(item, self.spaces)
+        writing.check([item], self.spaces)
 
     def abandon(self, contents: Several[str]) -> None:
         """Let go of pictures that were put for items which then were not added."""
@@ -162,8 +163,7 @@ class Collection:
             item = self._item(connection, item_id)
             patch = json_metadata.checked(metadata)
             merged = json_metadata.checked(json_metadata.merge(item.metadata, patch))
-            changing = update(ITEMS).where(ITEMS.c.key == item.key).values(metadata=merged)
-            connection.execute(changing)
+            writing.edit(connection, self.id, item.key, {"metadata": merged})
             return self._item(connection, item_id)
 
     def get(self, item_id: str) -> Item:
@@ -279,13 +279,17 @@ class Collection:
         searching = Searching(self._database, self._current, self.id, self._numbered, self._watch)
         return searching.search(chosen, k, offset, clause, exclude, expansion, rerank)
 
-    def compact(self) -> bool:
+    def compact(self, stop: Event | None = None) -> bool:
         """Seal the delta into new generations, while searches and writes go on.
 
-        False: there was nothing to do, or another thread or process is at it. Raises OSError when
-        the disk is full; all goes on with the old generations then.
+        False: there was nothing to do, or another thread or process is at it, or `stop` was set
+        meanwhile. Raises OSError when the disk is full; all goes on with the old generations then.
         """
-        return self._current.compact()
+        return self._current.compact(stop)
+
+    def stop(self) -> None:
+        """Stop compactions and what is being loaded; searches and writes go on."""
+        self._current.close()
 
     def needs_compaction(self) -> bool:
         """Whether so much waits outside the generations that compaction pays."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from weakref import WeakSet
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
@@ -30,6 +31,10 @@ PRAGMAS = (
 )
 
 
+READER_CACHE = "PRAGMA cache_size = -2048"
+"""Every thread that searches keeps a connection; the operating system caches for all of them."""
+
+
 class Database:
     """One SQLite file, opened by any number of threads and processes."""
 
@@ -42,6 +47,8 @@ class Database:
         self._engine = _engine(path)
         self._writer = threading.Lock()
         self._watching = threading.Lock()
+        self._here = threading.local()
+        self._kept: WeakSet[Connection] = WeakSet()
         try:
             with self.writing() as connection:
                 _migrate(connection, path)
@@ -56,7 +63,13 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent snapshot, which does not wait for writers nor hold them up."""
-        with self._engine.connect() as connection, connection.begin():
+        with self._connected() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def looking(self) -> Iterator[Connection]:
+        """For `Prepared` statements alone, each of which sees what is committed when it runs."""
+        with self._connected() as connection:
             yield connection
 
     @contextmanager
@@ -70,6 +83,23 @@ class Database:
             with writer.begin():
                 yield writer
 
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """The connection that this thread keeps; another one within a use of it."""
+        connection: Connection | None = getattr(self._here, "idle", None)
+        if connection is None:
+            connection = self._engine.connect()
+            connection.connection.cursor().execute(READER_CACHE)
+            self._kept.add(connection)
+        self._here.idle = None
+        try:
+            yield connection
+        finally:
+            outer: Connection | None = getattr(self._here, "idle", None)
+            if outer is not None:
+                outer.close()
+            self._here.idle = connection
+
     def version(self) -> int:
         """Another number after every commit, of whichever thread or process."""
         with self._watching:
@@ -80,6 +110,8 @@ class Database:
         """Close every connection."""
         with self._watching:
             self._watch.close()
+        for connection in list(self._kept):
+            connection.close()
         self._engine.dispose()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import faiss as typed_faiss
 import numpy as np
 
-from index import probing
+from index import keyset, probing
 from index.errors import CollectionError
 from index.item import Keys, Vector
 from index.keyset import KeySet
@@ -94,6 +94,17 @@ class Generation:
     def with_parameters(self, parameters: Mapping[str, int]) -> "Generation":
         """The same index, searched otherwise."""
         return replace(self, sealed=replace(self.sealed, parameters=parameters))
+
+    def check(self, dim: int) -> None:
+        """Have it answer. Raises CollectionError: `generation-untrusted`, when it does not."""
+        query = np.full(dim, dim**-0.5, dtype=np.float32)
+
+        def none(_: Keys) -> tuple[Keys, Vector]:
+            return keyset.NONE.keys, np.empty((0, dim), dtype=np.float32)
+
+        keys, scores = self.search(query, 1, None, keyset.NONE, none)
+        if keys.size != min(1, self.sealed.count) or not np.isfinite(scores).all():
+            raise _untrusted(Path(self.sealed.file), "it gives no answer to a search")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """One search: from query vectors to neighbours with their metadata."""
 
+import json
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +16,7 @@ from index.errors import CollectionError
 from index.filters import Clause
 from index.item import Keys, Neighbour, Vector
 from index.keyset import KeySet
+from index.prepared import Prepared
 from index.ranking import fusion
 from index.ranking.expansion import Expansion, expand
 from index.ranking.neighbourhood import Mask
@@ -28,9 +31,11 @@ FEWEST_CANDIDATES = 200
 ATTEMPTS = 8
 
 ITEMS = tables.items
-SHOWN = select(
-    ITEMS.c.key, ITEMS.c.id, ITEMS.c.name, ITEMS.c.metadata, ITEMS.c.width, ITEMS.c.height
-).where(ITEMS.c.key.in_(tables.listing(bindparam("keys", type_=Text))))
+SHOWN = Prepared(
+    select(
+        ITEMS.c.key, ITEMS.c.id, ITEMS.c.name, ITEMS.c.metadata, ITEMS.c.width, ITEMS.c.height
+    ).where(ITEMS.c.key.in_(tables.listing(bindparam("keys", type_=Text))))
+)
 
 
 @dataclass(frozen=True)
@@ -127,14 +132,18 @@ class Searching:
         missing from both; then we look again.
         """
         found: list[Neighbour] = []
+        # Alone, an item's vector and metadata need no snapshot: its key never means another item.
+        simple = clause is None and not exclude and expansion is None and rerank is None
+        snapshot = self.database.looking if simple else self.database.reading
         for _ in range(ATTEMPTS):
             view = self.current.view()
-            with self.database.reading() as connection:
+            with snapshot() as connection:
                 one = _One(connection, view, self)
                 ranking = one.ranking(chosen, k + offset, clause, exclude, expansion, rerank)
                 found, whole = one.neighbours(ranking, offset, k)
             if whole:
                 break
+        self.current.searched = time.monotonic()
         return found
 
 
@@ -171,16 +180,17 @@ class _One:
     def neighbours(self, ranking: Ranking, offset: int, k: int) -> tuple[list[Neighbour], bool]:
         """Places `offset` to `offset` + k with names and metadata; whether none is missing."""
         shown = ranking[offset : offset + k]
-        wanted = {"keys": tables.packed(shown.keys.tolist())}
-        rows = {row.key: row for row in self.connection.execute(SHOWN, wanted)}
-        numbers = zip(
-            shown.keys.tolist(), shown.scores.tolist(), shown.cosines.tolist(), strict=True
-        )
-        found = [
-            Neighbour(score=score, similarity=cosine, **rows[key]._mapping)
-            for key, score, cosine in numbers
-            if key in rows
-        ]
+        keys = shown.keys.tolist()
+        wanted = {"keys": tables.packed(keys)}
+        rows = {row[0]: row for row in SHOWN.rows(self.connection, wanted)}
+        found = []
+        for key, score, cosine in zip(
+            keys, shown.scores.tolist(), shown.cosines.tolist(), strict=True
+        ):
+            if key in rows:
+                _, item_id, name, metadata, width, height = rows[key]
+                read = json.loads(metadata)
+                found.append(Neighbour(key, item_id, score, cosine, name, read, width, height))
         return found, shown.whole and len(found) == shown.keys.size
 
     def _ranked(

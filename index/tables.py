@@ -111,11 +111,20 @@ removals = _numbered(
     Index("removals_by_collection", "collection_id", "seq"),
 )
 
-# The one current generation of each space.
+# Items that were changed in place, each in the order of its last change.
+edits = _numbered(
+    "edits",
+    Column("seq", Integer, primary_key=True),
+    Column("collection_id", ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
+    Column("item_key", ForeignKey("items.key", ondelete="CASCADE"), nullable=False, unique=True),
+    Index("edits_by_collection", "collection_id", "seq"),
+)
+
+# The newest generation of each space, and the one before it.
 generations = Table(
     "generations",
     metadata,
-    Column("space_id", ForeignKey("spaces.id", ondelete="CASCADE"), primary_key=True),
+    Column("space_id", ForeignKey("spaces.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("file", Text, nullable=False),
     Column("sha256", Text, nullable=False),
@@ -129,6 +138,7 @@ generations = Table(
     Column("bytes", Integer, nullable=False),
     Column("high_key", Integer, nullable=False),
     Column("removal_seq", Integer, nullable=False),
+    PrimaryKeyConstraint("space_id", "number"),
 )
 
 jobs = _numbered(

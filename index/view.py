@@ -12,6 +12,7 @@ from index.generation import Generation, Sealed
 from index.item import Keys, Vector
 from index.keyset import KeySet
 from index.probing import VectorsOf
+from index.space import Space
 
 NOTHING: Mapping[str, Any] = {
     "count": 0,
@@ -40,14 +41,14 @@ class View:
 
     @classmethod
     def of(
-        cls, number: int, generations: Mapping[str, Generation], dims: Mapping[str, int]
+        cls, number: int, generations: Mapping[str, Generation], spaces: Mapping[str, Space]
     ) -> "View":
         """As the generations were sealed, or of nothing."""
         sealed = [generation.sealed for generation in generations.values()]
         return cls(
             number=number,
             generations=generations,
-            delta=Delta.empty(dims),
+            delta=Delta.empty(spaces),
             tombstones=keyset.NONE,
             key=sealed[0].high_key if sealed else 0,
             removal=sealed[0].removal_seq if sealed else 0,
@@ -79,7 +80,7 @@ class View:
         nearest) and `latency_ms` (median of single searches) were measured when it was sealed or
         last tuned, None where there is no generation.
         """
-        parts = {"delta": int(self.delta.alive.sum()), "tombstones": self.tombstones.size}
+        parts = {"delta": len(self.delta), "tombstones": self.tombstones.size}
         if space not in self.generations:
             why = "no generation yet: all is in the delta, which is searched exactly"
             return {"kind": "exact", "why": why, "number": self.number, **NOTHING, **parts}
@@ -106,12 +107,17 @@ class View:
         for all; `vectors_of` gives the space's descriptors by key. Fewer than k come back only
         where fewer exist. Equal scores: the older item first.
         """
-        parts = [self.delta.search(space, query, k, allowed)]
+        parts = [self.delta.search(space, query, k, allowed)] if len(self.delta) else []
         if space in self.generations:
             generation = self.generations[space]
             parts.append(generation.search(query, k, allowed, self.tombstones, vectors_of))
-        keys = np.concatenate([keys for keys, _ in parts])
+        if not parts:
+            return keyset.NONE.keys, np.empty(0, dtype=np.float32)
+        keys, scores = parts[0]
+        if len(parts) > 1:
+            keys = np.concatenate([keys, parts[1][0]])
+            scores = np.concatenate([scores, parts[1][1]])
         # Rounding to float16 can carry a cosine of 1 a little beyond it.
-        scores = np.clip(np.concatenate([scores for _, scores in parts]), -1, 1)
+        scores = np.minimum(np.maximum(scores, -1), 1)
         best = np.lexsort((keys, -scores))[:k]
         return keys[best], scores[best]

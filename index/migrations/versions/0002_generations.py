@@ -1,6 +1,6 @@
-"""Generations say how they are searched, and what was measured.
+"""Generations say how they are searched, and what was measured; two at a time; edits are logged.
 
-They are a cache: whatever was sealed before is sealed again.
+Generations are a cache: whatever was sealed before is sealed again.
 """
 
 import sqlalchemy as sa
@@ -12,6 +12,10 @@ branch_labels = None
 depends_on = None
 
 
+def _of(table: str, column: str) -> sa.ForeignKey:
+    return sa.ForeignKey(f"{table}.{column}", ondelete="CASCADE")
+
+
 def upgrade() -> None:
     op.drop_table("generations")
     op.create_table(
@@ -19,8 +23,8 @@ def upgrade() -> None:
         sa.Column(
             "space_id",
             sa.Integer,
-            sa.ForeignKey("spaces.id", ondelete="CASCADE"),
-            primary_key=True,
+            _of("spaces", "id"),
+            nullable=False,
         ),
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("file", sa.Text, nullable=False),
@@ -35,4 +39,13 @@ def upgrade() -> None:
         sa.Column("bytes", sa.Integer, nullable=False),
         sa.Column("high_key", sa.Integer, nullable=False),
         sa.Column("removal_seq", sa.Integer, nullable=False),
+        sa.PrimaryKeyConstraint("space_id", "number"),
     )
+    op.create_table(
+        "edits",
+        sa.Column("seq", sa.Integer, primary_key=True),
+        sa.Column("collection_id", sa.Integer, _of("collections", "id"), nullable=False),
+        sa.Column("item_key", sa.Integer, _of("items", "key"), nullable=False, unique=True),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("edits_by_collection", "edits", ["collection_id", "seq"])
