@@ -7,11 +7,6 @@ from index import CollectionError
 from index.planner import ROWS, Kind, Policy, memory, plans
 
 MILLION = 1_000_000
-SMALL = Policy(exact_up_to=1_000)
-
-
-def _kinds(count: int, dim: int = 512, policy: Policy = Policy()) -> list[Kind]:
-    return [plan.kind for plan in plans(count, dim, "float16", policy)]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +36,7 @@ def _kinds(count: int, dim: int = 512, policy: Policy = Policy()) -> list[Kind]:
 def test_the_kinds_to_try_follow_from_size_and_memory(
     count: int, dim: int, policy: Policy, kinds: list[Kind]
 ) -> None:
-    assert _kinds(count, dim, policy) == kinds
+    assert [plan.kind for plan in plans(count, dim, "float16", policy)] == kinds
 
 
 def test_a_plan_says_why() -> None:
