@@ -166,7 +166,8 @@ def test_what_is_extended_and_what_is_built_anew(
     assert sealing.extends(gallery, policy, sealed, dead) == extends
 
 
-def test_building_ends_where_it_is_told_to(gallery: Gallery) -> None:
+@pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf-pq"])  # the last while it is trained
+def test_building_ends_where_it_is_told_to(gallery: Gallery, kind: Kind) -> None:
     asked = 0
 
     def between() -> None:
@@ -176,7 +177,7 @@ def test_building_ends_where_it_is_told_to(gallery: Gallery) -> None:
             raise InterruptedError("enough")
 
     with pytest.raises(InterruptedError, match="enough"):
-        sealing.built(gallery, Policy(kind="hnsw"), COUNT, 0, Work(between=between))
+        sealing.built(gallery, Policy(kind=kind), COUNT, 0, Work(between=between))
     assert asked == 3
 
 
