@@ -144,7 +144,7 @@ class _Column:
         """Of which items a test is true. Raises Inexact."""
         types, value = self.types.all, test.operand
         if test.op == "exists":
-            return (types != ABSENT) if value else (types == ABSENT)
+            return np.asarray((types != ABSENT) == value)
         if test.op == "in":
             texts = {one for one in value if isinstance(one, str)}
             numbers = [_exact(one) for one in value if is_plain(one) and not isinstance(one, str)]
@@ -203,7 +203,8 @@ class Columns:
         parts = (self._holds(connection, part) for part in term.parts)
         if term.op == "not":
             return ~next(parts)
-        return (np.logical_and if term.op == "and" else np.logical_or).reduce(list(parts))
+        joined = np.logical_and if term.op == "and" else np.logical_or
+        return np.asarray(joined.reduce(list(parts)))
 
     def _column(self, connection: Connection, path: str) -> _Column:
         if path in self._inexact:

@@ -101,7 +101,9 @@ def clause(term: Term) -> Clause:
     if isinstance(term, Test):
         return _tested(term)
     parts = [clause(part) for part in term.parts]
-    return {"and": and_, "or": or_, "not": not_}[term.op](*parts)
+    if term.op == "not":
+        return not_(*parts)
+    return and_(*parts) if term.op == "and" else or_(*parts)
 
 
 def type_at(path: str) -> ColumnElement[Any]:
