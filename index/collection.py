@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sqlalchemy import Connection, func, select, update
 
-from index import descriptors, tables, writing
+from index import descriptors, disk, tables, writing
 from index import metadata as json_metadata
 from index.current import Current
 from index.errors import CollectionError
@@ -52,13 +52,11 @@ class Collection:
         self._catalog = catalog
         self._database = catalog.database
         self._numbered = spaces
-        self._current = Current(
-            catalog.database,
-            row.id,
-            spaces,
-            Policy.of(row.settings),
-            catalog.folder / "generations" / str(row.id),
-        )
+        self._folder = catalog.folder / "generations" / str(row.id)
+        with disk.reported(self._folder):
+            self._current = Current(
+                catalog.database, row.id, spaces, Policy.of(row.settings), self._folder
+            )
 
     @classmethod
     def open(
@@ -110,7 +108,7 @@ class Collection:
         catalog otherwise.
 
         Raises CollectionError (`item-id-invalid`, `descriptor-invalid`, `metadata-invalid`,
-        `collection-unknown`); then nothing is changed.
+        `collection-unknown`) and DiskError; then nothing is changed.
         """
         contents = {item.sha256 for item in items}
         try:
@@ -275,10 +273,11 @@ class Collection:
     def compact(self) -> bool:
         """Seal the delta into new generations, while searches and writes go on.
 
-        False: there was nothing to do, or another thread or process is at it. Raises OSError when
-        the disk is full; all goes on with the old generations then.
+        False: there was nothing to do, or another thread or process is at it. Raises DiskError, and
+        then all goes on with the old generations.
         """
-        return self._current.compact()
+        with disk.reported(self._folder):
+            return self._current.compact()
 
     def needs_compaction(self) -> bool:
         """Whether so much waits outside the generations that compaction pays."""

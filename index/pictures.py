@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from index import disk
 from index.errors import CollectionError
 from index.generation import sync_folder
 
@@ -35,7 +36,7 @@ class PictureStore:
     def put(self, sha256: str, kind: Kind, content: bytes) -> None:
         """Keep a picture durably; one that is there already stays.
 
-        Until `settle` it is not removed: an item that refers to it is on its way.
+        Until `settle` it is not removed: an item that refers to it is on its way. Raises DiskError.
         """
         path = self._path(sha256, kind)
         with self._changing:
@@ -43,19 +44,23 @@ class PictureStore:
         if self._files.exists(path):
             return
         if self._local:
-            _write(Path(path), content)
+            with disk.reported(Path(path)):
+                _write(Path(path), content)
         else:
             self._files.pipe_file(path, content)
 
     def get(self, sha256: str, kind: Kind) -> bytes | None:
         """A picture's bytes; None: it is not kept.
 
-        Raises CollectionError: `picture-damaged`, for an original that is no longer what it was.
+        Raises CollectionError: `picture-damaged`, for an original that is no longer what it was;
+        DiskError.
         """
-        try:
-            content: bytes = self._files.cat_file(self._path(sha256, kind))
-        except FileNotFoundError:
-            return None
+        path = self._path(sha256, kind)
+        with disk.reported(Path(path)):
+            try:
+                content: bytes = self._files.cat_file(path)
+            except FileNotFoundError:
+                return None
         if kind == "original" and hashlib.sha256(content).hexdigest() != sha256:
             raise CollectionError(
                 "picture-damaged",

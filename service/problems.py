@@ -44,6 +44,8 @@ STATUS: Mapping[str, int] = {
     "shutting-down": 503,
     "manifest-not-allowed": 403,
     "catalog-": 503,
+    "disk-": 503,
+    "disk-full": 507,
 }
 
 
