@@ -1,5 +1,6 @@
 """A collection: items in, neighbours out."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Several
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from index.space import Space, check_same
 
 if TYPE_CHECKING:
     from index.catalog import Catalog
+
+logger = logging.getLogger(__name__)
 
 ITEMS = tables.items
 
@@ -119,9 +122,11 @@ class Collection:
                 writing.write(connection, self.id, self._numbered, change)
                 if also is not None:
                     also(connection, change.outcomes)
-        except BaseException:
+        except BaseException as error:
             self.pictures.arrived(contents)
-            self._settle(contents)
+            # What could not be synced may be found in the log after a crash, and needs its picture.
+            if getattr(error, "code", None) != "disk-failed":
+                self._settle(contents)
             raise
         self.pictures.arrived(contents)
         self._settle({item.sha256 for item in change.removed})
@@ -310,7 +315,10 @@ class Collection:
         )
 
     def _settle(self, contents: Several[str]) -> None:
-        """Let go of the pictures of these contents, unless an item still has them."""
+        """Let go of the pictures of these contents, unless an item still has them.
+
+        By now the items are committed: a disk that will not remove a picture cannot undo that.
+        """
 
         def used() -> set[str]:
             query = select(ITEMS.c.sha256).where(
@@ -319,4 +327,7 @@ class Collection:
             with self._database.reading() as connection:
                 return set(connection.execute(query).scalars())
 
-        self.pictures.settle(contents, used)
+        try:
+            self.pictures.settle(contents, used)
+        except CollectionError as error:
+            logger.warning("pictures that no item has any more stay: %s", error)

@@ -277,7 +277,10 @@ class Current:
             current = {each.file for each in self._sealed(connection).values()}
         for path in chain(self._folder.glob("*.faiss"), self._folder.glob("*.aside")):
             if path.name not in current:
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:  # it only takes room: the next sweep tries again
+                    logger.warning("%s cannot be removed: %s", path, error)
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:

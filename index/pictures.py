@@ -71,11 +71,12 @@ class PictureStore:
     def settle(self, sha256s: Collection[str], used: Callable[[], Collection[str]]) -> None:
         """Items came or went: remove those of these pictures that no item uses.
 
-        `used` tells which of them are used, and is asked when no `put` can come in between.
+        `used` tells which of them are used, and is asked when no `put` can come in between. Raises
+        DiskError.
         """
         if not sha256s:
             return
-        with self._changing:
+        with self._changing, disk.reported(Path(self._root)):
             for sha256 in set(sha256s) - set(used()) - self._awaited:
                 for kind in KINDS:
                     self._remove(self._path(sha256, kind))
@@ -106,7 +107,8 @@ def _write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-    finally:
+    except BaseException:
         aside.unlink(missing_ok=True)
+        raise
     for folder in (path.parent, *(new.parent for new in made)):
         sync_folder(folder)

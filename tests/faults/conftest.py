@@ -1,7 +1,7 @@
 """Processes that can be killed, and disks that can fail."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,27 +19,26 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(tmp_path_factory.mktemp("disk"))
 
 
-@pytest.fixture
-def disk(library: Path, tmp_path: Path) -> Disk:
-    return Disk(library, tmp_path / "disk.rules")
+@pytest.fixture(scope="session")
+def running(
+    library: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Disk, Process]]:
+    folder = tmp_path_factory.mktemp("running")
+    disk = Disk(library, folder / "rules")
+    with Process(folder, disk.environment) as process:
+        yield disk, process
 
 
 @pytest.fixture
-def process(disk: Disk, tmp_path: Path) -> Iterator[Process]:
+def disk(running: tuple[Disk, Process]) -> Iterator[Disk]:
+    """What is under `process`."""
+    yield running[0]
+    running[0].heal()
+
+
+@pytest.fixture
+def process(running: tuple[Disk, Process], tmp_path: Path) -> Iterator[Process]:
     """Works on `tmp_path / "data"`, on `disk`."""
-    with Process(tmp_path / "data", disk.environment) as running:
-        yield running
-
-
-@pytest.fixture
-def start(disk: Disk, tmp_path: Path) -> Iterator[Callable[[], Process]]:
-    """Another process on the same folder and disk."""
-    started: list[Process] = []
-
-    def start() -> Process:
-        started.append(Process(tmp_path / "data", disk.environment))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
+    running[1].work_on(tmp_path / "data")
+    yield running[1]
+    running[1].work_on(tmp_path)

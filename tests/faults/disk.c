@@ -8,7 +8,8 @@
  *     CALL PART kill N        the N-th call (from 0) does half its work, then the process dies
  *     CALL PART count 0       calls are counted, and the count is left beside the file of rules
  *
- * CALL is write, sync, truncate, name (rename, link, unlink) or any; PART is in the file's path.
+ * CALL is write, sync, truncate, name (rename, link), remove or any; PART is in the file's path, at
+ * its end where it ends with $.
  * Counts begin anew where the rules or the process change.
  */
 #define _GNU_SOURCE
@@ -64,6 +65,13 @@ static void read_rules(void) {
     }
 }
 
+static int meant(const char *path, const char *part) {
+    size_t length = strlen(part), whole = strlen(path);
+    if (!length || part[length - 1] != '$') return strstr(path, part) != NULL;
+    length--;
+    return whole >= length && !strncmp(path + whole - length, part, length);
+}
+
 static void note(long count) {
     char path[PATH_MAX], number[32];
     snprintf(path, sizeof path, "%s.count", getenv("POOL5_TEST_DISK"));
@@ -84,7 +92,7 @@ static ssize_t allowed(const char *call, const char *path, ssize_t length, ssize
     for (int at = 0; at < known; at++) {
         struct rule *rule = &rules[at];
         if (strcmp(rule->call, "any") && strcmp(rule->call, call)) continue;
-        if (!strstr(path, rule->part)) continue;
+        if (!meant(path, rule->part)) continue;
         if (!strcmp(rule->action, "room")) {
             long room = rule->limit - rule->used;
             if (growth > room) {
@@ -246,5 +254,5 @@ int link(const char *from, const char *to) {
 
 int unlink(const char *path) {
     REAL(unlink);
-    DOING("name", path, real(path));
+    DOING("remove", path, real(path));
 }

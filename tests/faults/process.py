@@ -71,7 +71,14 @@ class Process:
                 self._child = 0
                 return acknowledged, said["ended"]
             assert "failed" not in said, said
-            acknowledged[said["lane"]] = said["done"]
+            if "lane" in said:
+                acknowledged[said["lane"]] = said["done"]
+
+    def work_on(self, folder: Path) -> None:
+        """Do what follows on another folder, in another child."""
+        if self._child:
+            self.killed()
+        self.folder = folder
 
     def kill(self) -> None:
         """End it, and its child with it."""
