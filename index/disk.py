@@ -1,6 +1,7 @@
 """What a disk does to the catalog, as errors with a code and a remedy."""
 
 import errno
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ def reported_by_sqlite(path: Path) -> Iterator[None]:
         if known is None:
             raise
         raise known from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _damaged(path, str(error)) from error
 
 
 def of_system(path: Path, error: OSError) -> DiskError:
@@ -62,18 +65,15 @@ def of_sqlite(path: Path, error: Exception) -> CollectionError | None:
     """What SQLite says of the disk or of its file; None: it is about something else."""
     cause = getattr(error, "orig", error)
     extended = getattr(cause, "sqlite_errorcode", None)
-    if extended is None:
-        return None
+    if extended is None:  # Python's own complaint, not SQLite's
+        return _damaged(path, str(cause)) if "decode" in str(cause) else None
     code, said = extended & 0xFF, f"{cause}, {cause.sqlite_errorname}"
     if code == sqlite3.SQLITE_FULL:
         return _full(path, said)
     if code in _FAILING:
         return _failed(path, said)
     if code in _UNREADABLE:
-        return CollectionError(
-            "catalog-unreadable",
-            f"{path} is not a catalog that can be read ({said}): restore it from a backup",
-        )
+        return _damaged(path, said)
     if code == sqlite3.SQLITE_BUSY:
         return CollectionError(
             "catalog-busy", f"another process has been writing {path} for too long: ask again"
@@ -92,4 +92,11 @@ def _failed(path: Path, said: str) -> DiskError:
         "disk-failed",
         f"the disk of {path} cannot be read or written ({said}): check it, its mount and its "
         "permissions, then ask again",
+    )
+
+
+def _damaged(path: Path, said: str) -> CollectionError:
+    return CollectionError(
+        "catalog-unreadable",
+        f"{path} is not a catalog that can be read ({said}): restore it from a backup",
     )

@@ -16,6 +16,9 @@ from typing import Any, Self
 
 from tests.faults.operations import Operation
 
+LENGTH = 12
+"""Digits before each thing that is said, which tell how long it is."""
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -93,7 +96,8 @@ class Process:
 
     def _say(self, what: Any) -> None:
         assert self._popen.stdin is not None
-        self._popen.stdin.write(json.dumps(what) + "\n")
+        text = json.dumps(what)
+        self._popen.stdin.write(f"{len(text):{LENGTH}}{text}")
         self._popen.stdin.flush()
 
     def _heard(self) -> Any:
@@ -168,14 +172,16 @@ def _lanes(what: Mapping[str, Any]) -> None:
 
 
 def _line() -> bytes:
-    """The next line, without a buffer that a fork would share."""
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            return b""
-        line += byte
-    return line
+    """What was said next, read without a buffer that a fork would share; nothing at the end."""
+    return _read(int(_read(LENGTH) or 0))
+
+
+def _read(size: int) -> bytes:
+    parts = []
+    while size and (part := os.read(0, size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _tell(what: Any) -> None:

@@ -80,7 +80,6 @@ def killed_often(folder: Path, process: Process, kills: int, seed: int) -> Tally
 def test_nothing_acknowledged_is_lost_and_nothing_is_half_written(tmp_path: Path) -> None:
     with Process(tmp_path) as process:
         tally = killed_often(tmp_path, process, kills=12, seed=1)
-    print(tally)
     assert tally.acknowledged > tally.kills
 
 
