@@ -18,7 +18,9 @@ JOBS = "/v1/collections/default/jobs"
 
 @pytest.fixture
 def server(tmp_path: Path, disk: Disk) -> Iterator[Server]:
-    with Server(tmp_path / "data", **disk.environment) as running:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with Server(tmp_path / "data", TMPDIR=str(temporary), **disk.environment) as running:
         yield running
 
 
@@ -82,6 +84,10 @@ def test_a_full_disk_is_said_and_survived(server: Server, disk: Disk) -> None:
             assert (answer.status_code, _codes(answer)) == (507, {"disk-full"}), ask
         assert _found(server) == kept
         assert server.client.get("/health/ready").status_code == 200
+
+    disk.break_("write /temporary/ room 0")
+    large = server.client.post(ITEMS, files={"files": ("large.png", bytes(2**21), "image/png")})
+    assert (large.status_code, _codes(large)) == (507, {"disk-full"})
 
     disk.break_("sync catalog.db-wal fail 0 5")
     answer = _upload(server, 20)
