@@ -60,10 +60,19 @@ class Process:
         """Carry out several sequences of operations at once, in a child of its own."""
         self._child = self._begin({"folder": str(folder), "lanes": lanes})
 
-    def killed(self) -> dict[str, int]:
-        """SIGKILL the child; how many operations of each lane it had acknowledged."""
+    def heard(self, lane: str, count: int) -> dict[str, int]:
+        """Acknowledged operations by lane, once so many of one lane are."""
+        acknowledged: dict[str, int] = {}
+        while acknowledged.get(lane, 0) < count:
+            said = self._heard()
+            assert "done" in said, said
+            acknowledged[said["lane"]] = said["done"]
+        return acknowledged
+
+    def killed(self, heard: Mapping[str, int] | None = None) -> dict[str, int]:
+        """SIGKILL the child; what it had acknowledged, of which this much was `heard` before."""
         os.kill(self._child, signal.SIGKILL)
-        return self.ended()[0]
+        return {**(heard or {}), **self.ended()[0]}
 
     def ended(self) -> tuple[dict[str, int], int]:
         """Wait for the child's end; acknowledged operations by lane, and how it ended."""
@@ -74,7 +83,7 @@ class Process:
                 self._child = 0
                 return acknowledged, said["ended"]
             assert "failed" not in said, said
-            if "lane" in said:
+            if "done" in said:
                 acknowledged[said["lane"]] = said["done"]
 
     def work_on(self, folder: Path) -> None:
