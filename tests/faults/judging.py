@@ -78,7 +78,10 @@ def integrity(folder: Path) -> str:
     connection = sqlite3.connect(folder / "catalog.db")
     try:
         said: str = connection.execute("PRAGMA integrity_check").fetchone()[0]
-        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        if connection.execute("PRAGMA foreign_key_check").fetchall():
+            return "foreign keys lead nowhere"
         return said
+    except sqlite3.DatabaseError as error:
+        return str(error)
     finally:
         connection.close()

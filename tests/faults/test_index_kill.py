@@ -4,7 +4,6 @@ Two writers, a compaction and searches work at once; the judge is a dict that fo
 acknowledged through a pipe.
 """
 
-import json
 import random
 import time
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from tests.faults.disk import Disk
 from tests.faults.judging import judged
 from tests.faults.operations import Operation, State, after, drawn
 from tests.faults.process import Process
+from tests.faults.recording import record
 
 WRITERS = ("a", "b")
 OTHERS = {"compacting": [["compact"]] * 400, "searching": [["search", 1, 5]] * 2000}
@@ -90,7 +90,7 @@ def test_hundreds_of_kills_at_random_instants(tmp_path: Path) -> None:
     began = time.monotonic()
     with Process(tmp_path) as process:
         tally = killed_often(tmp_path, process, kills=400, seed=time.time_ns())
-    _write("random", {**asdict(tally), "seconds": round(time.monotonic() - began, 1)})
+    record("random", {**asdict(tally), "seconds": round(time.monotonic() - began, 1)})
 
 
 FIXED: list[Operation] = [
@@ -140,12 +140,4 @@ def test_it_may_die_at_every_file_operation(tmp_path: Path, process: Process, di
     kills = sum(killed_at(tmp_path, process, disk, call) for call in range(calls))
     assert kills > 0.9 * calls
     seconds = round(time.monotonic() - began, 1)
-    _write("every_file_operation", {"kills": kills, "file_operations": calls, "seconds": seconds})
-
-
-def _write(name: str, found: dict[str, float]) -> None:
-    from benchmarks.sets import RESULTS, machine
-
-    path = RESULTS / "crash_index.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**before, "machine": machine(), name: found}, indent=2) + "\n")
+    record("every_file_operation", {"kills": kills, "file_operations": calls, "seconds": seconds})
