@@ -2,7 +2,7 @@
 
 from index.catalog import Catalog
 from index.collection import Collection
-from index.errors import CollectionError
+from index.errors import CollectionError, DiskError
 from index.item import Item, Neighbour, NewItem, Outcome, check_id
 from index.jobs import FileOutcome, Job, Jobs
 from index.pictures import PictureStore
@@ -15,6 +15,7 @@ __all__ = [
     "Catalog",
     "Collection",
     "CollectionError",
+    "DiskError",
     "Expansion",
     "FileOutcome",
     "Item",

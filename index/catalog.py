@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, delete, insert, select, text
 
-from index import jobs, tables
+from index import disk, jobs, tables
 from index.collection import Collection
 from index.database import Database
 from index.errors import CollectionError
@@ -41,10 +41,11 @@ class Catalog:
         """Open a folder, making it where it is missing, and bring its schema up to date.
 
         Of its collections' searches the share `watched` is noted, for `Collection.check_recall`.
-        Raises CollectionError: `catalog-newer`, `catalog-unreadable`.
+        Raises CollectionError: `catalog-newer`, `catalog-unreadable`; DiskError.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        with disk.reported(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         catalog = cls(folder, Database(folder / "catalog.db"), watched)
         catalog._sweep()
         return catalog

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sqlalchemy import Connection, func, select
 
-from index import descriptors, tables, writing
+from index import descriptors, disk, tables, writing
 from index import metadata as json_metadata
 from index.columns import Columns
 from index.current import Current
@@ -61,13 +61,9 @@ class Collection:
         self._numbered = spaces
         self._policy = Policy.of(row.settings)
         self._watch = Watch(catalog.database, row.id, spaces, catalog.watched)
-        self._current = Current(
-            catalog.database,
-            row.id,
-            spaces,
-            self._policy,
-            catalog.folder / "generations" / str(row.id),
-        )
+        self._folder = catalog.folder / "generations" / str(row.id)
+        with disk.reported(self._folder):
+            self._current = Current(catalog.database, row.id, spaces, self._policy, self._folder)
         self._searching = Searching(
             catalog.database,
             self._current,
@@ -127,7 +123,7 @@ class Collection:
         catalog otherwise.
 
         Raises CollectionError (`item-id-invalid`, `descriptor-invalid`, `metadata-invalid`,
-        `collection-unknown`); then nothing is changed.
+        `collection-unknown`) and DiskError; then nothing is changed.
         """
         contents = {item.sha256 for item in items}
         try:
@@ -138,9 +134,11 @@ class Collection:
                 writing.write(connection, self.id, self._numbered, change)
                 if also is not None:
                     also(connection, change.outcomes)
-        except BaseException:
+        except BaseException as error:
             self.pictures.arrived(contents)
-            self._settle(contents)
+            # What could not be synced may be found in the log after a crash, and needs its picture.
+            if getattr(error, "code", None) != "disk-failed":
+                self._settle(contents)
             raise
         self.pictures.arrived(contents)
         self._settle({item.sha256 for item in change.removed})
@@ -291,9 +289,10 @@ class Collection:
         """Seal the delta into new generations, while searches and writes go on.
 
         False: there was nothing to do, or another thread or process is at it, or `stop` was set
-        meanwhile. Raises OSError when the disk is full; all goes on with the old generations then.
+        meanwhile. Raises DiskError, and then all goes on with the old generations.
         """
-        return self._current.compact(stop)
+        with disk.reported(self._folder):
+            return self._current.compact(stop)
 
     def stop(self) -> None:
         """Stop compactions and what is being loaded; searches and writes go on."""
@@ -362,7 +361,10 @@ class Collection:
         )
 
     def _settle(self, contents: Several[str]) -> None:
-        """Let go of the pictures of these contents, unless an item still has them."""
+        """Let go of the pictures of these contents, unless an item still has them.
+
+        By now the items are committed: a disk that will not remove a picture cannot undo that.
+        """
 
         def used() -> set[str]:
             query = select(ITEMS.c.sha256).where(
@@ -371,4 +373,7 @@ class Collection:
             with self._database.reading() as connection:
                 return set(connection.execute(query).scalars())
 
-        self.pictures.settle(contents, used)
+        try:
+            self.pictures.settle(contents, used)
+        except CollectionError as error:
+            logger.warning("pictures that no item has any more stay: %s", error)

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import structlog
@@ -11,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from index import CollectionError
+from index.disk import FULL, of_system
 from models import ModelsError
 from service.fetch import FetchError
 from service.indexing.source import SourceError
@@ -44,6 +47,8 @@ STATUS: Mapping[str, int] = {
     "shutting-down": 503,
     "manifest-not-allowed": 403,
     "catalog-": 503,
+    "disk-": 503,
+    "disk-full": 507,
 }
 
 
@@ -116,6 +121,12 @@ def install(app: FastAPI) -> None:
         code = HTTP_CODES.get(error.status_code, f"http-{error.status_code}")
         return answer(request, details(code, str(error.detail), error.status_code), error.headers)
 
+    async def system(request: Request, error: Any) -> JSONResponse:
+        if error.errno not in FULL:
+            return await unexpected(request, error)
+        # A large upload waits in the folder for temporary files.
+        return await known(request, of_system(Path(error.filename or gettempdir()), error))
+
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         logger.error("unexpected error", path=request.url.path, exc_info=error)
         detail = "an unexpected error; the service's log says more under this request's id"
@@ -125,4 +136,5 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, known)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(OSError, system)
     app.add_exception_handler(Exception, unexpected)

@@ -8,22 +8,27 @@ from pathlib import Path
 from typing import IO, Any
 
 from index import Job
+from index.disk import reported
+from index.generation import sync_folder
 
 FOLDER = "uploads"
 
 
 def keep(data: Path, kind: str, upload: IO[bytes], name: str | None) -> dict[str, Any]:
-    """Put an upload on disk, durably, and describe it as the source of a job."""
+    """Put an upload on disk, durably, and describe it as the source of a job. Raises DiskError."""
     folder = data / FOLDER
-    folder.mkdir(exist_ok=True)
     path = folder / uuid.uuid4().hex
-    with path.open("xb") as file:
-        shutil.copyfileobj(upload, file, 1024 * 1024)
-        file.flush()
-        os.fsync(file.fileno())
-    entry = os.open(folder, os.O_RDONLY)
-    os.fsync(entry)
-    os.close(entry)
+    with reported(path):
+        folder.mkdir(exist_ok=True)
+        try:
+            with path.open("xb") as file:
+                shutil.copyfileobj(upload, file, 1024 * 1024)
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(folder)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     return {kind: str(path), "uploaded": True, "name": name}
 
 

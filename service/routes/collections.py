@@ -20,7 +20,7 @@ from service.schemas.collections import (
 router = APIRouter(prefix="/v1", tags=["collections"])
 
 
-@router.post("/collections", status_code=201, responses=problems(400, 404, 409, 422))
+@router.post("/collections", status_code=201, responses=problems(400, 404, 409, 422, 503, 507))
 async def create_collection(engine: EngineDep, new: NewCollection) -> CollectionBody:
     """Make a collection. It stays pinned to the weights that are found for it now."""
 
@@ -51,7 +51,7 @@ def get_collection(collection: CollectionDep) -> CollectionBody:
     return _body(collection)
 
 
-@router.delete("/collections/{collection}", status_code=204, responses=problems(404))
+@router.delete("/collections/{collection}", status_code=204, responses=problems(404, 503, 507))
 def drop_collection(engine: EngineDep, collection: CollectionDep) -> None:
     """Drop a collection with its items, descriptors, kept pictures and jobs."""
     jobs = engine.catalog.jobs.list(collection.name, 10_000)

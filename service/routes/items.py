@@ -39,7 +39,7 @@ _FIELDS = {
 @router.post(
     "",
     openapi_extra=forms.described(_FIELDS, ["files"]),
-    responses=forms.problems(400, 404, 409, 413, 415, 422, 429),
+    responses=forms.problems(400, 404, 409, 413, 415, 422, 429, 503, 507),
 )
 async def upload_items(
     engine: EngineDep, collection: CollectionDep, request: Request
@@ -161,13 +161,13 @@ def get_item(collection: CollectionDep, item: str) -> ItemBody:
     return _body(collection.get(item))
 
 
-@router.patch("/{item}", responses=forms.problems(400, 404, 422))
+@router.patch("/{item}", responses=forms.problems(400, 404, 422, 503, 507))
 def patch_item(collection: CollectionDep, item: str, patch: MetadataPatch) -> ItemBody:
     """Change metadata by a JSON merge patch (RFC 7396)."""
     return _body(collection.patch(item, patch.metadata))
 
 
-@router.delete("/{item}", status_code=204, responses=forms.problems(404))
+@router.delete("/{item}", status_code=204, responses=forms.problems(404, 503, 507))
 def remove_item(collection: CollectionDep, item: str) -> None:
     """Remove an item; when the answer arrives, no search finds it any more."""
     if not collection.remove([item])[0]:

@@ -43,7 +43,7 @@ _FIELDS: Mapping[str, Any] = {
     "/collections/{collection}/jobs",
     status_code=202,
     openapi_extra=forms.described(_FIELDS, [], NewJob.__name__),
-    responses=forms.problems(400, 403, 404, 413, 415, 422),
+    responses=forms.problems(400, 403, 404, 413, 415, 422, 503, 507),
 )
 async def create_job(engine: EngineDep, collection: CollectionDep, request: Request) -> JobBody:
     """Start batch indexing. The job survives restarts; each file is indexed exactly once."""
@@ -101,7 +101,7 @@ def get_job(request: Request, job: JobDep) -> JobBody:
     return body(job, request.app.state.runner)
 
 
-@router.delete("/jobs/{job}", status_code=202, responses=forms.problems(404))
+@router.delete("/jobs/{job}", status_code=202, responses=forms.problems(404, 503, 507))
 def cancel_job(engine: EngineDep, request: Request, job: JobDep) -> JobBody:
     """Cancel a job. What it has indexed stays."""
     cancelled = engine.catalog.jobs.request_cancel(job.id)
