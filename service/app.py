@@ -121,6 +121,7 @@ def _describe_bodies(app: FastAPI) -> None:
             document["components"]["schemas"].update(schema.pop("$defs", {}))
             document["components"]["schemas"][model.__name__] = schema
         for operation in _operations(document):
+            operation["responses"].setdefault("503", problem_responses(503)[503])
             if "HTTPValidationError" in json.dumps(operation["responses"].get("422", {})):
                 operation["responses"]["422"] = problem_responses(422)[422]
         document["components"]["schemas"].pop("HTTPValidationError", None)

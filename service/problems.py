@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match, Mount
 
 from index import CollectionError
 from models import ModelsError
@@ -54,6 +55,8 @@ HTTP_CODES: Mapping[int, str] = {
     413: "request-too-large",
 }
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
 
 class Problem(Exception):
     """A problem that the service itself finds with a request."""
@@ -91,6 +94,16 @@ def details(code: str, detail: str, status: int) -> dict[str, Any]:
     }
 
 
+def _allowed(request: Request) -> list[str]:
+    """The methods of every route at this path; the router names those of the first alone."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes)
+    ]
+
+
 KNOWN = (ModelsError, CollectionError, SourceError, FetchError, Problem)
 """Errors whose code and message are for the caller."""
 
@@ -114,7 +127,10 @@ def install(app: FastAPI) -> None:
 
     async def http(request: Request, error: Any) -> JSONResponse:
         code = HTTP_CODES.get(error.status_code, f"http-{error.status_code}")
-        return answer(request, details(code, str(error.detail), error.status_code), error.headers)
+        headers = error.headers
+        if error.status_code == 405 and (methods := _allowed(request)):
+            headers = {"Allow": ", ".join(methods)}
+        return answer(request, details(code, str(error.detail), error.status_code), headers)
 
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         logger.error("unexpected error", path=request.url.path, exc_info=error)
