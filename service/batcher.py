@@ -51,6 +51,10 @@ def awaited(waiting: Future[Vectors], seconds: float) -> Vectors:
         raise Problem("request-timeout", f"no descriptor within {seconds:g} s") from error
 
 
+def _stopping() -> Problem:
+    return Problem("shutting-down", "the service is stopping: try again shortly")
+
+
 class Batcher:
     """One thread that owns the device; `submit` from any other."""
 
@@ -95,19 +99,22 @@ class Batcher:
             while len(queue) >= self.capacity and not self._closed:
                 self._changed.wait()
             if self._closed:
-                raise Problem("shutting-down", "the service is stopping: try again shortly")
+                raise _stopping()
             queue.append(waiting)
             self._changed.notify_all()
         return waiting.future
 
     def close(self) -> None:
-        """Finish the pass under way and refuse what waits."""
+        """Finish the pass under way and answer what waits with Problem (`shutting-down`)."""
         with self._changed:
             self._closed = True
             left = [waiting for queue in self._lanes.values() for waiting in queue]
+            for queue in self._lanes.values():
+                queue.clear()
             self._changed.notify_all()
         for waiting in left:
-            waiting.future.cancel()
+            if waiting.future.set_running_or_notify_cancel():
+                waiting.future.set_exception(_stopping())
         self._thread.join()
 
     def waiting(self) -> dict[Lane, int]:
