@@ -18,8 +18,7 @@ from service.engine import Engine
 from service.forms import problems as problem_responses
 from service.indexing import spool
 from service.indexing.runner import JobRunner
-from service.logs import LogRequests
-from service.metrics import MeasureRequests
+from service.observing import Observe
 from service.routes import (
     collections,
     descriptors,
@@ -75,8 +74,7 @@ def create_app(engine: Engine) -> FastAPI:
     _add_pages(app)
     _describe_bodies(app)
     app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(MeasureRequests)
-    app.add_middleware(LogRequests)
+    app.add_middleware(Observe)
     return app
 
 

@@ -20,6 +20,7 @@ import structlog
 import torch
 
 from models import Extractor, Prepared
+from service import tracing
 from service.problems import Problem
 
 logger = structlog.get_logger(__name__)
@@ -34,6 +35,7 @@ class _Waiting:
     extractor: Extractor
     prepared: Prepared
     grids: frozenset[str] = frozenset()
+    trail: tracing.Trail | None = field(default_factory=tracing.trail)
     future: Future[Vectors] = field(default_factory=Future)
 
     @property
@@ -127,6 +129,7 @@ class Batcher:
             self._run(batch)
             seconds = time.perf_counter() - started
             self._observe(len(batch), seconds)
+            tracing.passed([waiting.trail for waiting in batch], seconds)
             self._pictures_per_s += 0.2 * (len(batch) / max(seconds, 1e-6) - self._pictures_per_s)
 
     def _next(self) -> list[_Waiting]:

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1, gt=0, description="threads that decode"
     )
     request_timeout_s: float = Field(120.0, gt=0, description="after which a query is given up")
+    traces: str | None = Field(
+        None, description="where OpenTelemetry spans go, http://host:4318; otel: as OTEL_… says"
+    )
     drain_s: float = Field(
         7.0, gt=0, description="that requests under way are given after SIGTERM; all ends 2 s later"
     )

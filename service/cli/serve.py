@@ -9,7 +9,7 @@ import structlog
 import typer
 import uvicorn
 
-from service import logs
+from service import logs, tracing
 from service.app import create_app
 from service.cli.gallery import render
 from service.cli.index import report, source_of
@@ -38,6 +38,7 @@ def serve(
     logs.configure(settings.log_format)
     drain = Drain(settings)
     logger.info("settings", **settings.shown())
+    tracing.configure(settings)
     if not _is_loopback(settings.host):
         logger.warning("anyone who reaches this address can read and write", host=settings.host)
     with opened(settings) as engine:
@@ -65,6 +66,7 @@ def serve(
         drain.watch(engine, app, server)
         server.run(sockets=[socket])
         drain.served()
+    tracing.close()
 
 
 def _is_loopback(host: str) -> bool:
