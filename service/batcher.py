@@ -35,6 +35,7 @@ class _Waiting:
     extractor: Extractor
     prepared: Prepared
     grids: frozenset[str] = frozenset()
+    since: float = field(default_factory=time.monotonic)
     trail: tracing.Trail | None = field(default_factory=tracing.trail)
     future: Future[Vectors] = field(default_factory=Future)
 
@@ -122,6 +123,14 @@ class Batcher:
     def waiting(self) -> dict[Lane, int]:
         """How many pictures wait in each lane."""
         return {lane: len(queue) for lane, queue in self._lanes.items()}
+
+    def oldest(self) -> dict[Lane, float]:
+        """For how many seconds the first picture of each lane has waited; 0 where none waits."""
+        now = time.monotonic()
+        with self._changed:
+            return {
+                lane: now - queue[0].since if queue else 0.0 for lane, queue in self._lanes.items()
+            }
 
     def _work(self) -> None:
         while batch := self._next():

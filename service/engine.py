@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -27,9 +27,10 @@ from models import (
 from models.download import Progress
 from models.runtime import choose_device
 from models.spec import find_layer, layer_of_grid
+from service import gauges
 from service.batcher import Batcher
 from service.fetch import Fetcher
-from service.metrics import Metrics, Sample
+from service.metrics import Metrics
 from service.networks import LoadedNetworks
 from service.settings import Settings
 
@@ -69,7 +70,7 @@ class Engine:
         self._compacting = threading.Lock()
         self._compactions: set[str] = set()
         self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compact")
-        self.metrics.read_at_scrape(self._gauges)
+        gauges.install(self)
 
     def close(self) -> None:
         """Stop the threads and close the catalog. What was acknowledged is on disk already."""
@@ -234,13 +235,6 @@ class Engine:
                 self._compactions.discard(collection.name)
 
         self._compactor.submit(compact)
-
-    def _gauges(self) -> Iterator[Sample]:
-        for collection in self.catalog.collections():
-            labels = {"collection": collection.name}
-            yield "pool5_items", "Indexed pictures", labels, float(collection.count())
-        for lane, waiting in self.batcher.waiting().items():
-            yield "pool5_waiting_pictures", "Pictures waiting", {"lane": lane}, float(waiting)
 
 
 def weights_folder(settings: Settings, downloading: Progress | None = None) -> WeightsFolder:

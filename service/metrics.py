@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from index import FileOutcome
+
+logger = structlog.get_logger(__name__)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -102,9 +105,12 @@ class _AtScrape(Collector):
     def collect(self) -> Iterator[Metric]:
         """One family per name."""
         families: dict[str, GaugeMetricFamily] = {}
-        for name, documentation, labels, value in self._read():
-            family = families.setdefault(
-                name, GaugeMetricFamily(name, documentation, labels=list(labels))
-            )
-            family.add_metric(list(labels.values()), value)
+        try:
+            for name, documentation, labels, value in self._read():
+                family = families.setdefault(
+                    name, GaugeMetricFamily(name, documentation, labels=list(labels))
+                )
+                family.add_metric(list(labels.values()), value)
+        except Exception:
+            logger.exception("a gauge could not be read; the others are exported")
         yield from families.values()

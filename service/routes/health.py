@@ -41,6 +41,7 @@ def ready(engine: EngineDep, request: Request, response: Response) -> ReadyBody:
     asked = time.monotonic()
     if state.probed is None or asked - state.probed[0] > REMEMBER_S:
         state.probed = (asked, _probe(engine))
+        engine.metrics.observe_probe(state.probed[1].ready)
     body: ReadyBody = state.probed[1]
     response.status_code = 200 if body.ready else 503
     return body
