@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
-from service import problems
+from service import problems, remedies
 from service.engine import Engine
 from service.forms import problems as problem_responses
 from service.indexing import spool
@@ -102,7 +102,10 @@ def _add_pages(app: FastAPI) -> None:
 
     @app.get("/problems/{code}", include_in_schema=False)
     async def problem_type(code: str) -> PlainTextResponse:
-        return PlainTextResponse(f"{code}: HTTP status {problems.status_of(code)}\n")
+        if code not in remedies.REMEDIES:
+            raise HTTPException(404, f"there is no problem {code!r}")
+        said = f"{code}: HTTP status {problems.status_of(code)}\n\n{remedies.remedy(code)}\n"
+        return PlainTextResponse(said)
 
     app.mount("/static", _Revalidated(directory=PAGE), name="static")
     app.mount("/swagger", StaticFiles(directory=str(swagger)), name="swagger")

@@ -45,6 +45,9 @@ STATUS: Mapping[str, int] = {
     "shutting-down": 503,
     "manifest-not-allowed": 403,
     "catalog-": 503,
+    "internal-error": 500,
+    "not-found": 404,
+    "method-not-allowed": 405,
 }
 
 
@@ -80,7 +83,7 @@ def status_of(code: str) -> int:
 def problem_of(error: Exception) -> dict[str, Any]:
     """An error that names a code as problem details, without `instance`."""
     code = getattr(error, "code", "internal-error")
-    return details(code, str(error), 500 if code == "internal-error" else status_of(code))
+    return details(code, str(error), status_of(code))
 
 
 def details(code: str, detail: str, status: int) -> dict[str, Any]:
