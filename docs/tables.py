@@ -1,23 +1,21 @@
-"""Write the tables of docs/operations.md that follow from the code: python docs/tables.py
+"""Write the tables of docs/operations.md that follow from the code: python -m docs.tables
 
 Metrics as a real service exports them, problem codes as `service.problems` and `service.remedies`
 know them. A test compares.
 """
 
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-DOCS = Path(__file__).parent
-sys.path.insert(0, str(DOCS.parent))
+from prometheus_client.core import Metric
 
-from prometheus_client.core import Metric  # noqa: E402
+from service.engine import Engine
+from service.problems import status_of
+from service.remedies import REMEDIES
+from service.settings import Settings
 
-from service.engine import Engine  # noqa: E402
-from service.problems import status_of  # noqa: E402
-from service.remedies import REMEDIES  # noqa: E402
-from service.settings import Settings  # noqa: E402
+PAGE = Path(__file__).parent / "operations.md"
 
 COMMAND_LINE = ("evaluation-", "truth-", "training-", "restore-")
 """What begins so is said by a command only, with exit status 2."""
@@ -84,5 +82,4 @@ def rendered(text: str) -> str:
 
 
 if __name__ == "__main__":
-    page = DOCS / "operations.md"
-    page.write_text(rendered(page.read_text()))
+    PAGE.write_text(rendered(PAGE.read_text()))

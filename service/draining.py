@@ -54,6 +54,14 @@ class Drain:
         """No connection is left: what remains is to close what was opened."""
         self._served.set()
 
+    def closed(self) -> None:
+        """All is closed: where a signal asked for it, leave the interpreter's own end out.
+
+        It takes seconds with torch loaded, and the clock does not run in it.
+        """
+        if self._asked:
+            _end(0)
+
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         if self._asked:
             _end(128 + number)

@@ -115,15 +115,15 @@ class Tracer:
     @contextmanager
     def request(self, scope: Any) -> Iterator[Request | None]:
         """A request, in its client's trace. What balancers ask every second leaves no trace."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
         if scope["path"].startswith(UNTRACED):
             with trace.use_span(_not_sampled()):
                 yield None
             return
         parent = self._propagator.extract(headers, Context())
-        with self._tracer.start_as_current_span(
-            scope["method"], parent, SpanKind.SERVER
-        ) as span:
+        with self._tracer.start_as_current_span(scope["method"], parent, SpanKind.SERVER) as span:
             yield Request(span)
 
     def carried(self, work: Callable[..., Result]) -> Callable[..., Result]:

@@ -1,4 +1,4 @@
-"""What each problem code means, and what to do about it: `/problems/{code}` and the docs show it."""
+"""What each problem code means, and what to do: `/problems/{code}` and the docs show it."""
 
 from collections.abc import Mapping
 
@@ -20,16 +20,16 @@ REMEDIES: Mapping[str, str] = {
     "descriptor-invalid": "A descriptor has another dim than its space, or is not finite.",
     "descriptor-zero": "The picture has nothing that the spec describes: choose another spec.",
     # requests
-    "request-invalid": "The detail names the field and what was expected of it: correct the request.",
+    "request-invalid": "The detail names the field and what was expected: correct the request.",
     "request-malformed": "The body is no valid JSON or multipart form: correct the client.",
     "request-too-large": "Above POOL5_MAX_BODY_BYTES, or 4 MiB of JSON: send less at once.",
-    "request-too-slow": "The request did not arrive in time: send it faster, or raise the timeout.",
+    "request-too-slow": "The request arrived too slowly: send it faster, or raise the timeout.",
     "request-unsupported": "Send multipart/form-data, or JSON where the API page says so.",
-    "request-timeout": "No answer within POOL5_REQUEST_TIMEOUT_S: try again; if often, add capacity.",
+    "request-timeout": "No answer within POOL5_REQUEST_TIMEOUT_S: try again, or add capacity.",
     "client-gone": "The client closed the connection before its answer was ready.",
     "not-found": "There is nothing at this path: see the API page, `/docs`.",
     "method-not-allowed": "The path has other methods: `Allow` lists them.",
-    "internal-error": "A fault of pool5: find the request's id in the log, and report what is there.",
+    "internal-error": "A fault of pool5: find the request's id in the log, and report it.",
     "overloaded": "Too much waits already: try again after `Retry-After`; if often, add capacity.",
     "shutting-down": "The service is being stopped: try again shortly, or on another replica.",
     "forward-lost": "The network's thread was lost with this picture: try again.",

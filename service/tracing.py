@@ -43,7 +43,7 @@ def configure(settings: Settings) -> None:
 
 def close() -> None:
     """Send what is left, and trace no more."""
-    global _tracer  # noqa: PLW0603
+    global _tracer
     ending, _tracer = _tracer, None
     if ending is not None:
         ending.close()

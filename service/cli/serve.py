@@ -67,6 +67,7 @@ def serve(
         server.run(sockets=[socket])
         drain.served()
     tracing.close()
+    drain.closed()
 
 
 def _is_loopback(host: str) -> bool:

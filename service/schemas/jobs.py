@@ -14,9 +14,7 @@ class NewJob(Strict):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"folder": "/pictures/shoes"}]}
     )
-    folder: str | None = Field(
-        None, min_length=1, description="a folder under an allowed root"
-    )
+    folder: str | None = Field(None, min_length=1, description="a folder under an allowed root")
     manifest: str | None = Field(
         None,
         min_length=1,

@@ -1,4 +1,4 @@
-"""What schemathesis sends where the document says `binary`: pictures, and what only claims to be."""
+"""What schemathesis sends where the document says `binary`: pictures, and no pictures."""
 
 import schemathesis
 from hypothesis import strategies as st

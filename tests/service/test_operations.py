@@ -1,19 +1,16 @@
 """docs/operations.md says what the code says: every metric, every problem code."""
 
 import ast
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
-import pytest
 from fastapi.testclient import TestClient
 
+from docs import tables
 from service.problems import HTTP_CODES, STATUS
 from service.remedies import REMEDIES
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "operations.md"
 
 AT_THE_MERGE = (
     "client-gone", "forward-", "decode", "key-", "keys-", "scope-", "rate-", "host-", "origin-",
@@ -103,19 +100,9 @@ other("not-a-code")
     assert set(said_in([ast.parse(source)])) == {"a-b", "c-d", "*-unknown", "overloaded"}
 
 
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-def test_the_page_has_the_tables_that_the_code_gives(tables: ModuleType) -> None:
-    text = PAGE.read_text()
-    assert tables.rendered(text) == text, "run: python docs/tables.py"
+def test_the_page_has_the_tables_that_the_code_gives() -> None:
+    text = tables.PAGE.read_text()
+    assert tables.rendered(text) == text, "run: python -m docs.tables"
 
 
 def test_a_service_explains_its_problems(client: TestClient) -> None:

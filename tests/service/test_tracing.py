@@ -35,7 +35,7 @@ class Receiver:
         received = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802 - http.server's own name
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
@@ -97,9 +97,7 @@ def traced(engine: Engine, settings: Settings, receiver: Receiver) -> Iterator[T
 
 
 def _attributes(span: Span) -> dict[str, str | int]:
-    return {
-        each.key: each.value.string_value or each.value.int_value for each in span.attributes
-    }
+    return {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
 
 
 def test_a_search_is_a_trace_from_the_request_to_the_network(
