@@ -96,6 +96,13 @@ class Jobs:
         with self._database.reading() as connection:
             return [_of(row) for row in connection.execute(query)]
 
+    def counts(self) -> dict[State, int]:
+        """How many jobs are in each state."""
+        query = select(JOBS.c.state, func.count()).group_by(JOBS.c.state)
+        with self._database.reading() as connection:
+            found: dict[State, int] = {row[0]: row[1] for row in connection.execute(query)}
+        return {state: found.get(state, 0) for state in get_args(State)}
+
     def claim(self, owner: str, lease_s: float) -> Job | None:
         """Take the oldest job that is queued or whose worker let its lease run out; None: none."""
         now = self._now()

@@ -8,18 +8,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
-from service import problems
+from service import problems, remedies
 from service.engine import Engine
 from service.forms import problems as problem_responses
 from service.indexing import spool
 from service.indexing.runner import JobRunner
-from service.logs import LogRequests
-from service.metrics import MeasureRequests
+from service.observing import Observe
 from service.routes import (
     collections,
     descriptors,
@@ -79,8 +78,7 @@ def create_app(engine: Engine) -> FastAPI:
     _add_pages(app)
     _describe_bodies(app)
     app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(MeasureRequests)
-    app.add_middleware(LogRequests)
+    app.add_middleware(Observe)
     return app
 
 
@@ -108,7 +106,10 @@ def _add_pages(app: FastAPI) -> None:
 
     @app.get("/problems/{code}", include_in_schema=False)
     async def problem_type(code: str) -> PlainTextResponse:
-        return PlainTextResponse(f"{code}: HTTP status {problems.status_of(code)}\n")
+        if code not in remedies.REMEDIES:
+            raise HTTPException(404, f"there is no problem {code!r}")
+        said = f"{code}: HTTP status {problems.status_of(code)}\n\n{remedies.remedy(code)}\n"
+        return PlainTextResponse(said)
 
     app.mount("/static", _Revalidated(directory=PAGE), name="static")
     app.mount("/swagger", StaticFiles(directory=str(swagger)), name="swagger")
@@ -125,6 +126,7 @@ def _describe_bodies(app: FastAPI) -> None:
             document["components"]["schemas"].update(schema.pop("$defs", {}))
             document["components"]["schemas"][model.__name__] = schema
         for operation in _operations(document):
+            operation["responses"].setdefault("503", problem_responses(503)[503])
             if "HTTPValidationError" in json.dumps(operation["responses"].get("422", {})):
                 operation["responses"]["422"] = problem_responses(422)[422]
         document["components"]["schemas"].pop("HTTPValidationError", None)

@@ -20,6 +20,7 @@ import structlog
 import torch
 
 from models import Extractor, Prepared
+from service import tracing
 from service.problems import Problem
 
 logger = structlog.get_logger(__name__)
@@ -34,6 +35,8 @@ class _Waiting:
     extractor: Extractor
     prepared: Prepared
     grids: frozenset[str] = frozenset()
+    since: float = field(default_factory=time.monotonic)
+    trail: tracing.Trail | None = field(default_factory=tracing.trail)
     future: Future[Vectors] = field(default_factory=Future)
 
     @property
@@ -49,6 +52,10 @@ def awaited(waiting: Future[Vectors], seconds: float) -> Vectors:
     except FutureTimeoutError as error:
         waiting.cancel()
         raise Problem("request-timeout", f"no descriptor within {seconds:g} s") from error
+
+
+def _stopping() -> Problem:
+    return Problem("shutting-down", "the service is stopping: try again shortly")
 
 
 class Batcher:
@@ -95,24 +102,35 @@ class Batcher:
             while len(queue) >= self.capacity and not self._closed:
                 self._changed.wait()
             if self._closed:
-                raise Problem("shutting-down", "the service is stopping: try again shortly")
+                raise _stopping()
             queue.append(waiting)
             self._changed.notify_all()
         return waiting.future
 
     def close(self) -> None:
-        """Finish the pass under way and refuse what waits."""
+        """Finish the pass under way and answer what waits with Problem (`shutting-down`)."""
         with self._changed:
             self._closed = True
             left = [waiting for queue in self._lanes.values() for waiting in queue]
+            for queue in self._lanes.values():
+                queue.clear()
             self._changed.notify_all()
         for waiting in left:
-            waiting.future.cancel()
+            if waiting.future.set_running_or_notify_cancel():
+                waiting.future.set_exception(_stopping())
         self._thread.join()
 
     def waiting(self) -> dict[Lane, int]:
         """How many pictures wait in each lane."""
         return {lane: len(queue) for lane, queue in self._lanes.items()}
+
+    def oldest(self) -> dict[Lane, float]:
+        """For how many seconds the first picture of each lane has waited; 0 where none waits."""
+        now = time.monotonic()
+        with self._changed:
+            return {
+                lane: now - queue[0].since if queue else 0.0 for lane, queue in self._lanes.items()
+            }
 
     def _work(self) -> None:
         while batch := self._next():
@@ -120,6 +138,7 @@ class Batcher:
             self._run(batch)
             seconds = time.perf_counter() - started
             self._observe(len(batch), seconds)
+            tracing.passed([waiting.trail for waiting in batch], seconds)
             self._pictures_per_s += 0.2 * (len(batch) / max(seconds, 1e-6) - self._pictures_per_s)
 
     def _next(self) -> list[_Waiting]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from service import tracing
 from service.problems import Problem
 
 
@@ -22,7 +23,8 @@ class Clock:
         """Count what happens inside."""
         started = time.perf_counter()
         try:
-            yield
+            with tracing.span(stage):
+                yield
         finally:
             self.took_ms[stage] += (time.perf_counter() - started) * 1000
 

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -27,9 +27,10 @@ from models import (
 from models.download import Progress
 from models.runtime import choose_device
 from models.spec import find_layer, layer_of_grid
+from service import gauges
 from service.batcher import Batcher
 from service.fetch import Fetcher
-from service.metrics import Metrics, Sample
+from service.metrics import Metrics
 from service.networks import LoadedNetworks
 from service.settings import Settings
 
@@ -70,7 +71,7 @@ class Engine:
         self._compactions: set[str] = set()
         self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compact")
         self._draining = threading.Event()
-        self.metrics.read_at_scrape(self._gauges)
+        gauges.install(self)
 
     def close(self) -> None:
         """Stop the threads and close the catalog. What was acknowledged is on disk already."""
@@ -240,27 +241,6 @@ class Engine:
     def stop_compacting(self) -> None:
         """Stop the compaction that is under way, and begin none: the service is draining."""
         self._draining.set()
-
-    def _gauges(self) -> Iterator[Sample]:
-        for collection in self.catalog.collections():
-            labels = {"collection": collection.name}
-            yield "pool5_items", "Indexed pictures", labels, float(collection.count())
-            yield from _recalls(collection)
-        for lane, waiting in self.batcher.waiting().items():
-            yield "pool5_waiting_pictures", "Pictures waiting", {"lane": lane}, float(waiting)
-
-
-def _recalls(collection: Collection) -> Iterator[Sample]:
-    for space, watched in collection.watched.items():
-        labels = {"collection": collection.name, "space": space}
-        if watched.recall is not None:
-            yield "pool5_recall", "Recall of the last checked searches", labels, watched.recall
-        for name, documentation, count in (
-            ("pool5_recall_samples", "Searches that were checked by exact search", watched.samples),
-            ("pool5_recall_dropped", "Searches that were not, being too many", watched.dropped),
-            ("pool5_recall_tunings", "Times that a low recall led to tuning", watched.tunings),
-        ):
-            yield name, documentation, labels, float(count)
 
 
 def weights_folder(settings: Settings, downloading: Progress | None = None) -> WeightsFolder:

@@ -96,7 +96,7 @@ def described(
 
 
 PICTURE = {"type": "string", "format": "binary"}
-PICTURES = {"type": "array", "items": PICTURE}
+PICTURES = {"type": "array", "items": PICTURE, "minItems": 1}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from index import Collection, FileOutcome, NewItem, Outcome, check_id
 from index.grids import pack
 from models import Extractor, decode, thumbnail
+from service import tracing
 from service.batcher import Vectors
 from service.engine import Engine, kept_grids
 from service.indexing.source import Entry, handfuls
@@ -60,8 +61,12 @@ def ingest(
     collection: Collection,
     entries: Iterable[Entry],
     record: Record | None = None,
+    job: str | None = None,
 ) -> Iterator[list[FileOutcome]]:
-    """Index entries in their order; yields the outcomes of each commit, once it is durable."""
+    """Index entries in their order; yields the outcomes of each commit, once it is durable.
+
+    `job` is whom traces name it for.
+    """
     extractor = engine.extractor(collection)
     left = handfuls(entries)
     ahead: deque[tuple[Entry, Future[_Read]]] = deque()
@@ -74,22 +79,27 @@ def ingest(
             known = collection.known([entry.item_id for entry in few if entry.item_id])
             for entry in few:
                 seen = known.get(entry.item_id or "", UNKNOWN)
-                read = engine.decoders.submit(_read, engine, collection, extractor, entry, seen)
+                read = engine.decoders.submit(
+                    tracing.carried(_read), engine, collection, extractor, entry, seen
+                )
                 ahead.append((entry, read))
 
     try:
-        fill()
-        while ahead:
-            settled: list[tuple[Entry, NewItem | FileOutcome]] = []
-            soon = time.monotonic() + COMMIT_S
-            while ahead and len(settled) < COMMIT and time.monotonic() < soon:
-                entry, read = ahead.popleft()
-                settled.append((entry, _settle(collection, entry, read)))
-            outcomes = _commit(collection, settled, record)
-            for outcome in outcomes:
-                engine.metrics.pictures.labels(collection.name, outcome.status).inc()
-            yield outcomes
-            fill()
+        more = True
+        while more:
+            with tracing.span("batch", collection=collection.name, job=job):
+                fill()
+                settled: list[tuple[Entry, NewItem | FileOutcome]] = []
+                soon = time.monotonic() + COMMIT_S
+                while ahead and len(settled) < COMMIT and time.monotonic() < soon:
+                    entry, read = ahead.popleft()
+                    settled.append((entry, _settle(collection, entry, read)))
+                if settled:
+                    with tracing.span("commit", pictures=len(settled)):
+                        outcomes = _commit(collection, settled, record)
+            if more := bool(settled):
+                engine.metrics.observe_pictures(collection.name, outcomes)
+                yield outcomes
     finally:
         for _, read in ahead:
             read.cancel()
@@ -126,7 +136,8 @@ def _read(
     if sha256 == known_sha256 and entry.metadata is None:
         return _Read(item_id, sha256, None)
     metadata = entry.place if entry.metadata is None and not known_sha256 else entry.metadata
-    decoded = decode(content, engine.limits, extractor.min_side)
+    with tracing.span("decode", bytes=len(content)):
+        decoded = decode(content, engine.limits, extractor.min_side)
     keep = collection.settings["keep"]
     if keep == "original":
         collection.pictures.put(sha256, "original", content)

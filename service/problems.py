@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match, Mount
 
 from index import CollectionError
 from index.disk import FULL, of_system
@@ -49,6 +50,9 @@ STATUS: Mapping[str, int] = {
     "catalog-": 503,
     "disk-": 503,
     "disk-full": 507,
+    "internal-error": 500,
+    "not-found": 404,
+    "method-not-allowed": 405,
 }
 
 
@@ -58,6 +62,8 @@ HTTP_CODES: Mapping[int, str] = {
     405: "method-not-allowed",
     413: "request-too-large",
 }
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Problem(Exception):
@@ -82,7 +88,7 @@ def status_of(code: str) -> int:
 def problem_of(error: Exception) -> dict[str, Any]:
     """An error that names a code as problem details, without `instance`."""
     code = getattr(error, "code", "internal-error")
-    return details(code, str(error), 500 if code == "internal-error" else status_of(code))
+    return details(code, str(error), status_of(code))
 
 
 def details(code: str, detail: str, status: int) -> dict[str, Any]:
@@ -94,6 +100,18 @@ def details(code: str, detail: str, status: int) -> dict[str, Any]:
         "detail": detail,
         "code": code,
     }
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of every route at this path; the router names those of the first alone."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    return [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes
+        )
+    ]
 
 
 KNOWN = (ModelsError, CollectionError, SourceError, FetchError, Problem)
@@ -119,7 +137,10 @@ def install(app: FastAPI) -> None:
 
     async def http(request: Request, error: Any) -> JSONResponse:
         code = HTTP_CODES.get(error.status_code, f"http-{error.status_code}")
-        return answer(request, details(code, str(error.detail), error.status_code), error.headers)
+        headers = error.headers
+        if error.status_code == 405 and (methods := _allowed(request)):
+            headers = {"Allow": ", ".join(methods)}
+        return answer(request, details(code, str(error.detail), error.status_code), headers)
 
     async def system(request: Request, error: Any) -> JSONResponse:
         if error.errno not in FULL:

@@ -1,6 +1,7 @@
 """All that can be configured: `POOL5_…` variables, a `.env` file, flags of `pool5 serve`."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
+
+_USER, _QUERY = re.compile(r"(?<=://)[^/?#\s]*@"), re.compile(r"(?<=\?).+")
 
 
 class Settings(BaseSettings):
@@ -58,7 +61,24 @@ class Settings(BaseSettings):
     recall_share: float = Field(
         0.01, ge=0, le=1, description="share of searches that are checked by exact search"
     )
+    traces: str | None = Field(
+        None, description="where OpenTelemetry spans go, http://host:4318; otel: as OTEL_… says"
+    )
+    drain_s: float = Field(
+        7.0, gt=0, description="that requests under way are given after SIGTERM; all ends 2 s later"
+    )
+    drain_notice_s: float = Field(
+        0.0, ge=0, description="that /health/ready is 503 before SIGTERM closes the port"
+    )
     log_format: Literal["console", "json"] = Field("console", description="how log lines look")
+
+    def shown(self) -> dict[str, Any]:
+        """All settings as they may be logged: without secrets, nor what a URL says beside its path.
+
+        >>> Settings(weights_mirror="https://me:secret@mirror/?token=1").shown()["weights_mirror"]
+        'https://***@mirror/?***'
+        """
+        return {name: _shown(value) for name, value in self.model_dump(mode="json").items()}
 
     @field_validator("image_roots", "url_hosts", mode="before")
     @classmethod
@@ -74,3 +94,13 @@ class Settings(BaseSettings):
         if isinstance(value, tuple):
             return tuple(path.expanduser().resolve() for path in value)
         return value.expanduser().resolve() if value is not None else None
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _shown(one) for name, one in value.items()}
+    if isinstance(value, str) and "://" in value:
+        return _QUERY.sub("***", _USER.sub("***@", value))
+    return value

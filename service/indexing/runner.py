@@ -114,7 +114,8 @@ class JobRunner:
         def record(connection: Connection, outcomes: list[FileOutcome]) -> None:
             self.jobs.record(connection, job.id, outcomes)
 
-        for outcomes in ingest(self.engine, collection, self._unfinished(job, source), record):
+        left = self._unfinished(job, source)
+        for outcomes in ingest(self.engine, collection, left, record, job.id):
             counted += len(outcomes)
             self._mark(job.id, counted)
             if self._stopping.is_set() or lease.cancelled or lease.lost:

@@ -20,7 +20,11 @@ router = APIRouter(prefix="/v1", tags=["search"])
 
 _FIELDS: Mapping[str, Any] = {
     "file": {**forms.PICTURE, "description": "the picture that was searched by"},
-    "neighbour": {"type": "string", "description": "id of the item that was found"},
+    "neighbour": {
+        "type": "string",
+        "minLength": 1,
+        "description": "id of the item that was found",
+    },
     "space": {
         "type": "string",
         "description": "a name, or JSON weights",

@@ -35,9 +35,13 @@ async def live() -> LiveBody:
 def ready(engine: EngineDep, request: Request, response: Response) -> ReadyBody:
     """Whether a real forward pass and a real search just worked (503 where not)."""
     state = request.app.state
+    if state.stopping.is_set():
+        response.status_code = 503
+        return _answer(engine, {"serving": "shutting-down: the service is being stopped"}, [])
     asked = time.monotonic()
     if state.probed is None or asked - state.probed[0] > REMEMBER_S:
         state.probed = (asked, _probe(engine))
+        engine.metrics.observe_probe(state.probed[1].ready)
     body: ReadyBody = state.probed[1]
     response.status_code = 200 if body.ready else 503
     return body
@@ -55,6 +59,10 @@ def _probe(engine: Engine) -> ReadyBody:
     checks = {"catalog": _check(catalog), "forward_and_search": _check(forward_and_search)}
     collections = engine.catalog.collections() if checks["catalog"] == "ok" else []
     said = [f"{c.name}: {notice}" for c in collections for notice in notices(c)]
+    return _answer(engine, checks, said)
+
+
+def _answer(engine: Engine, checks: dict[str, str], said: list[str]) -> ReadyBody:
     return ReadyBody(
         ready=all(result == "ok" for result in checks.values()),
         version=VERSION,

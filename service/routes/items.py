@@ -35,11 +35,22 @@ _FIELDS = {
     },
 }
 
+_LINK = {
+    "operationId": "get_item_v1_collections__collection__items__item__get",
+    "parameters": {
+        "collection": "$request.path.collection",
+        "item": "$response.body#/items/0/id",
+    },
+}
+
 
 @router.post(
     "",
     openapi_extra=forms.described(_FIELDS, ["files"]),
-    responses=forms.problems(400, 404, 409, 413, 415, 422, 429, 503, 507),
+    responses={
+        200: {"links": {"item": _LINK}},
+        **forms.problems(400, 404, 409, 413, 415, 422, 429, 503, 507),
+    },
 )
 async def upload_items(
     engine: EngineDep, collection: CollectionDep, request: Request

@@ -18,7 +18,7 @@ from service.indexing.runner import JobRunner
 from service.indexing.source import SourceError
 from service.problems import Problem
 from service.routes import CollectionDep, EngineDep
-from service.schemas.base import ProblemBody
+from service.schemas.base import LARGEST_INTEGER, ProblemBody
 from service.schemas.jobs import FileError, FileErrorsBody, JobBody, JobsBody, NewJob
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -35,7 +35,7 @@ FINISHED = ("done", "cancelled", "failed")
 _FIELDS: Mapping[str, Any] = {
     "archive": {**forms.PICTURE, "description": "zip or tar, compressed or not"},
     "manifest": {**forms.PICTURE, "description": "JSON Lines or CSV of paths or URLs"},
-    "folder": {"type": "string"},
+    "folder": {"type": "string", "minLength": 1},
 }
 
 
@@ -49,15 +49,12 @@ async def create_job(engine: EngineDep, collection: CollectionDep, request: Requ
     """Start batch indexing. The job survives restarts; each file is indexed exactly once."""
     runner: JobRunner = request.app.state.runner
     if request.headers.get("content-type", "").startswith("application/json"):
-        given = forms.validated(NewJob, await forms.json_body(request)).model_dump(
-            exclude_none=True
-        )
-        source = _one_of(given)
+        source = _one_of(forms.validated(NewJob, await forms.json_body(request)), {})
     else:
         async with forms.multipart(request, max_files=1) as form:
-            uploads = {name: value for name, value in form.items() if isinstance(value, UploadFile)}
-            given = {**forms.fields(form), **uploads}
-            source = _one_of({n: v for n, v in given.items() if n in _FIELDS})
+            uploads = {name: forms.files(form, name) for name in ("archive", "manifest")}
+            text = forms.validated(NewJob, forms.fields(form))
+            source = _one_of(text, {name: sent[0] for name, sent in uploads.items() if sent})
             kind, value = next(iter(source.items()))
             if isinstance(value, UploadFile):
                 source = await run_in_threadpool(
@@ -77,7 +74,8 @@ async def create_job(engine: EngineDep, collection: CollectionDep, request: Requ
     return body(job, runner)
 
 
-def _one_of(given: Mapping[str, Any]) -> dict[str, Any]:
+def _one_of(text: NewJob, uploads: Mapping[str, UploadFile]) -> dict[str, Any]:
+    given = [*text.model_dump(exclude_none=True).items(), *uploads.items()]
     if len(given) != 1:
         raise Problem("request-invalid", "name exactly one of `folder`, `manifest` and `archive`")
     return dict(given)
@@ -114,7 +112,7 @@ def cancel_job(engine: EngineDep, request: Request, job: JobDep) -> JobBody:
 def list_job_errors(
     engine: EngineDep,
     job: JobDep,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=LARGEST_INTEGER)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> FileErrorsBody:
     """Why files of a job failed, one by one."""

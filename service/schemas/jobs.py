@@ -14,9 +14,11 @@ class NewJob(Strict):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"folder": "/pictures/shoes"}]}
     )
-    folder: str | None = Field(None, description="a folder under an allowed root")
+    folder: str | None = Field(None, min_length=1, description="a folder under an allowed root")
     manifest: str | None = Field(
-        None, description="JSON Lines or CSV of paths or URLs: a file under an allowed root"
+        None,
+        min_length=1,
+        description="JSON Lines or CSV of paths or URLs: a file under an allowed root",
     )
 
 

@@ -166,6 +166,8 @@ def test_closing_ends_what_waits(gated: Gated) -> None:
     threading.Timer(0.1, gated.gate.set).start()
     closing.close()
     assert running.result(30)
-    assert waiting.cancelled()
+    with pytest.raises(Problem) as refused:
+        waiting.result(30)
+    assert refused.value.code == "shutting-down"
     with pytest.raises(Problem):
         closing.submit(gated, pictures[0], "query")
