@@ -47,6 +47,15 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
 
+        self.decoders_lost = Counter(
+            "pool5_decoders_lost", "Decoding processes lost to their picture", ["reason"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.stage_restarts = Counter(
+            "pool5_stage_restarts", "Stages found dead or stuck, and restarted", ["stage"],
+            registry=self.registry,
+        )  # fmt: skip
+
     def observe_batch(self, size: int, seconds: float) -> None:
         """Record one forward pass."""
         self.batch_pictures.observe(size)

@@ -42,6 +42,10 @@ STATUS: Mapping[str, int] = {
     "device-": 409,
     "overloaded": 429,
     "shutting-down": 503,
+    "client-gone": 408,
+    "decoder-unavailable": 503,
+    "forward-lost": 503,
+    "forward-out-of-memory": 503,
     "manifest-not-allowed": 403,
     "catalog-": 503,
 }

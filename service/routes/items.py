@@ -1,16 +1,17 @@
 """`/v1/collections/{c}/items`: uploading, reading, changing and removing items."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from index import Collection, CollectionError, Item
 from service import forms
+from service.clock import Clock
 from service.engine import Engine
 from service.indexing.source import Entry, SourceError
 from service.ingest import ingest
@@ -39,7 +40,7 @@ _FIELDS = {
 @router.post(
     "",
     openapi_extra=forms.described(_FIELDS, ["files"]),
-    responses=forms.problems(400, 404, 409, 413, 415, 422, 429),
+    responses=forms.problems(400, 404, 409, 413, 415, 422, 429, 503, 504),
 )
 async def upload_items(
     engine: EngineDep, collection: CollectionDep, request: Request
@@ -49,12 +50,14 @@ async def upload_items(
     `metadata` is one object for all pictures or a list with one for each; `ids` likewise a list.
     Without an id the content decides: the same picture again is `unchanged`.
     """
+    engine.uploads.check()
     async with forms.multipart(request, engine.settings.max_files) as form:
         uploads = forms.files(form, "files", "file")
         if not uploads:
             raise Problem("request-invalid", "send at least one picture in the field `files`")
         entries = _entries(engine, uploads, form)
-        outcomes = await run_in_threadpool(_index, engine, collection, entries)
+        work = partial(_index, engine, collection, entries)
+        outcomes = await engine.uploads.run(request, work)
     return OutcomesBody(items=outcomes)
 
 
@@ -112,8 +115,11 @@ def display_name(file_name: str | None) -> str:
     return printable[:200] or "upload"
 
 
-def _index(engine: Engine, collection: Collection, entries: list[Entry]) -> list[OutcomeBody]:
-    outcomes = [outcome for commit in ingest(engine, collection, entries) for outcome in commit]
+def _index(
+    engine: Engine, collection: Collection, entries: list[Entry], clock: Clock
+) -> list[OutcomeBody]:
+    commits = ingest(engine, collection, entries, lane="upload", clock=clock)
+    outcomes = [outcome for commit in commits for outcome in commit]
     if collection.needs_compaction():
         engine.compact_soon(collection)
     return [
