@@ -227,13 +227,17 @@ class Batcher:
             self._run(shift, batch[kind.most :])
             return
         started = time.perf_counter()
+        failed: Exception | None = None
         try:
             seen = first.extractor.forward([waiting.prepared for waiting in batch], first.grids)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not end this thread
-            if is_out_of_memory(error):
+            # Its frames hold the activations of the pass: they must be gone before the next.
+            failed = error.with_traceback(None) if len(batch) > 1 else error
+        if failed:
+            if is_out_of_memory(failed):
                 kind.did_not_fit(len(batch))
                 release_memory()
-            self._isolate(shift, batch, error)
+            self._isolate(shift, batch, failed)
             return
         kind.fitted(len(batch), time.perf_counter() - started)
         if self._shift is not shift:
