@@ -14,7 +14,7 @@ from service.clock import Clock
 from service.engine import Engine
 from service.problems import KNOWN, Problem, problem_of
 from service.query import describe
-from service.routes import EngineDep
+from service.routes import SEARCHES, EngineDep
 from service.schemas.base import ProblemBody
 from service.schemas.networks import DescriptorsBody
 
@@ -37,6 +37,7 @@ MOST_NUMBERS = 4_000_000
 
 @router.post(
     "/descriptors",
+    dependencies=[SEARCHES],
     openapi_extra=forms.described(_FIELDS, ["files", "spec"]),
     response_model=DescriptorsBody,
     responses={
@@ -49,7 +50,6 @@ async def describe_pictures(engine: EngineDep, request: Request) -> Any:
 
     In JSON a picture that fails has null and a problem; `.npy` has no place for one and is refused.
     """
-    engine.queries.check()
     npy = "application/x-npy" in request.headers.get("accept", "")
     async with forms.multipart(request, engine.settings.max_files) as form:
         given = forms.fields(form)

@@ -15,7 +15,7 @@ from service.engine import Engine
 from service.explanation import Why, why
 from service.problems import Problem
 from service.query import default_space
-from service.routes import CollectionDep, EngineDep
+from service.routes import SEARCHES, CollectionDep, EngineDep
 from service.schemas.explain import ExplainBody, ExplainedSpaceBody, ExplanationBody, HeatmapBody
 
 router = APIRouter(prefix="/v1", tags=["search"])
@@ -41,6 +41,7 @@ DECIMALS = 7
 
 @router.post(
     "/collections/{collection}/explain",
+    dependencies=[SEARCHES],
     openapi_extra=forms.described(_FIELDS, ["file", "neighbour"], ExplainBody.__name__),
     responses=forms.problems(400, 403, 404, 409, 413, 415, 422, 429, 503, 504),
 )
@@ -48,7 +49,6 @@ async def explain_neighbour(
     engine: EngineDep, collection: CollectionDep, request: Request
 ) -> ExplanationBody:
     """Which positions of two pictures make up their score, and where one was found in the other."""
-    engine.queries.check()
     if request.headers.get("content-type", "").startswith("application/json"):
         body = forms.validated(ExplainBody, await forms.json_body(request))
         found = await engine.queries.run(request, partial(_why, engine, collection, body, None))

@@ -16,7 +16,7 @@ from service.engine import Engine
 from service.indexing.source import Entry, SourceError
 from service.ingest import ingest
 from service.problems import Problem, details, status_of
-from service.routes import CollectionDep, EngineDep
+from service.routes import UPLOADS, CollectionDep, EngineDep
 from service.schemas.base import ProblemBody
 from service.schemas.items import ItemBody, ItemsBody, MetadataPatch, OutcomeBody, OutcomesBody
 
@@ -39,6 +39,7 @@ _FIELDS = {
 
 @router.post(
     "",
+    dependencies=[UPLOADS],
     openapi_extra=forms.described(_FIELDS, ["files"]),
     responses=forms.problems(400, 404, 409, 413, 415, 422, 429, 503, 504),
 )
@@ -50,7 +51,6 @@ async def upload_items(
     `metadata` is one object for all pictures or a list with one for each; `ids` likewise a list.
     Without an id the content decides: the same picture again is `unchanged`.
     """
-    engine.uploads.check()
     async with forms.multipart(request, engine.settings.max_files) as form:
         uploads = forms.files(form, "files", "file")
         if not uploads:

@@ -13,7 +13,7 @@ from service.clock import Clock
 from service.engine import Engine
 from service.problems import Problem
 from service.query import Answer, Example, Query, search
-from service.routes import CollectionDep, EngineDep
+from service.routes import SEARCHES, CollectionDep, EngineDep
 from service.schemas.search import NeighbourBody, NeighboursBody, Reference, SearchBody, TookBody
 
 router = APIRouter(prefix="/v1", tags=["search"])
@@ -56,6 +56,7 @@ MAX_QUERY_FILES = 32
 
 @router.post(
     "/collections/{collection}/search",
+    dependencies=[SEARCHES],
     openapi_extra=forms.described(_FIELDS, ["file"], SearchBody.__name__),
     responses=forms.problems(400, 403, 404, 409, 413, 415, 422, 429, 503, 504),
 )
@@ -63,7 +64,6 @@ async def search_collection(
     engine: EngineDep, collection: CollectionDep, request: Request
 ) -> NeighboursBody:
     """The neighbours of an upload, an item, a URL, or of positives and negatives."""
-    engine.queries.check()
     if request.headers.get("content-type", "").startswith("application/json"):
         body = forms.validated(SearchBody, await forms.json_body(request))
         work = partial(_search, engine, collection, body, [])
