@@ -34,6 +34,7 @@ from service.schemas.explain import ExplainBody
 from service.schemas.jobs import NewJob
 from service.schemas.search import SearchBody
 from service.security import Guard
+from service.watchdog import Stage
 from service.watching import RecallWatcher
 
 PAGE = Path(__file__).parent / "page"
@@ -49,12 +50,14 @@ def create_app(engine: Engine) -> FastAPI:
         runner = JobRunner(engine)
         app.state.engine = engine
         app.state.runner = runner
-        app.state.probed = None
+        app.state.probe = health.Probe(engine)
         jobs_left = await run_in_threadpool(engine.catalog.jobs.list, None, 10_000)
         spool.sweep(settings.data, [job for job in jobs_left if job.state not in jobs.FINISHED])
         runner.start()
         watcher = RecallWatcher(engine.catalog)
         watcher.start()
+        engine.watchdog.stages.append(Stage("jobs", runner.failing, runner.restart))
+        engine.decoders.warm("query")
         try:
             yield
         finally:

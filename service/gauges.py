@@ -101,3 +101,8 @@ def _waiting(engine: "Engine") -> Iterator[Sample]:
             "pool5_waiting_seconds", "How long the first of them has waited; 0: none waits",
             {"lane": lane}, seconds,
         )  # fmt: skip
+    for admission in (engine.queries, engine.uploads):
+        labels = {"kind": admission.name}
+        yield (
+            "pool5_admitted_requests", "At work or waiting", labels, float(admission.inside()),
+        )  # fmt: skip

@@ -17,11 +17,13 @@ from sqlalchemy import Connection
 
 from index import Collection, FileOutcome, NewItem, Outcome, check_id
 from index.grids import pack
-from models import Extractor, decode, thumbnail
+from models import Extractor
 from service import tracing
 from service.batcher import Vectors
+from service.clock import Clock
 from service.engine import Engine, kept_grids
 from service.indexing.source import Entry, handfuls
+from service.lanes import Lane
 from service.problems import KNOWN, problem_of
 
 logger = structlog.get_logger(__name__)
@@ -62,12 +64,15 @@ def ingest(
     entries: Iterable[Entry],
     record: Record | None = None,
     job: str | None = None,
+    lane: Lane = "bulk",
+    clock: Clock | None = None,
 ) -> Iterator[list[FileOutcome]]:
     """Index entries in their order; yields the outcomes of each commit, once it is durable.
 
-    `job` is whom traces name it for.
+    What the time of the clock is too short for fails, with `request-timeout`. `job` is whom traces
+    name it for.
     """
-    extractor = engine.extractor(collection)
+    work = _Work(engine, collection, engine.extractor(collection), lane, clock or Clock())
     left = handfuls(entries)
     ahead: deque[tuple[Entry, Future[_Read]]] = deque()
 
@@ -79,9 +84,7 @@ def ingest(
             known = collection.known([entry.item_id for entry in few if entry.item_id])
             for entry in few:
                 seen = known.get(entry.item_id or "", UNKNOWN)
-                read = engine.decoders.submit(
-                    tracing.carried(_read), engine, collection, extractor, entry, seen
-                )
+                read = engine.readers[lane].submit(tracing.carried(work.read), entry, seen)
                 ahead.append((entry, read))
 
     try:
@@ -93,7 +96,7 @@ def ingest(
                 soon = time.monotonic() + COMMIT_S
                 while ahead and len(settled) < COMMIT and time.monotonic() < soon:
                     entry, read = ahead.popleft()
-                    settled.append((entry, _settle(collection, entry, read)))
+                    settled.append((entry, work.settle(entry, read)))
                 if settled:
                     with tracing.span("commit", pictures=len(settled)):
                         outcomes = _commit(collection, settled, record)
@@ -116,66 +119,75 @@ def _give_up(collection: Collection, reading: "Future[_Read]") -> None:
         collection.abandon([read.sha256])
 
 
-def _read(
-    engine: Engine,
-    collection: Collection,
-    extractor: Extractor,
-    entry: Entry,
-    known: tuple[str, str | None],
-) -> _Read:
-    """Everything up to the network's queue, in a decoder thread."""
-    known_sha256, known_stamp = known
-    if entry.item_id and entry.stamp and entry.stamp == known_stamp:
-        return _Read(entry.item_id, known_sha256, None)
-    content = entry.read()
-    sha256 = hashlib.sha256(content).hexdigest()
-    item_id = entry.item_id or sha256[:32]
-    check_id(item_id)
-    if not entry.item_id:
-        known_sha256 = collection.known([item_id]).get(item_id, UNKNOWN)[0]
-    if sha256 == known_sha256 and entry.metadata is None:
-        return _Read(item_id, sha256, None)
-    metadata = entry.place if entry.metadata is None and not known_sha256 else entry.metadata
-    with tracing.span("decode", bytes=len(content)):
-        decoded = decode(content, engine.limits, extractor.min_side)
-    keep = collection.settings["keep"]
-    if keep == "original":
-        collection.pictures.put(sha256, "original", content)
-    if keep != "nothing":
-        collection.pictures.put(sha256, "thumbnail", thumbnail(decoded.image))
-    prepared = extractor.prepare(decoded.image)
-    vectors = engine.batcher.submit(extractor, prepared, "bulk", kept_grids(collection))
-    return _Read(item_id, sha256, metadata, decoded.width, decoded.height, vectors)
+@dataclass(frozen=True)
+class _Work:
+    """What the pictures of one source have in common."""
 
+    engine: Engine
+    collection: Collection
+    extractor: Extractor
+    lane: Lane
+    clock: Clock
 
-def _settle(collection: Collection, entry: Entry, reading: Future[_Read]) -> NewItem | FileOutcome:
-    """Wait for a picture's descriptors; an error becomes its outcome."""
-    try:
-        read = reading.result()
-        if read.vectors is None:
-            return FileOutcome(entry.reference, read.item_id, "unchanged", None, None)
-    except Exception as error:  # noqa: BLE001 - one picture must not fail the others
-        return _failed(entry, error)
-    try:
-        seen = read.vectors.result()
-        if grids := {name: seen.pop(name) for name in kept_grids(collection)}:
-            collection.pictures.put(read.sha256, "grids", pack(grids))
-        item = NewItem(
-            id=read.item_id,
-            sha256=read.sha256,
-            name=entry.name,
-            source=entry.source,
-            stamp=entry.stamp,
-            metadata=read.metadata,
-            width=read.width,
-            height=read.height,
-            descriptors=seen,
+    def read(self, entry: Entry, known: tuple[str, str | None]) -> _Read:
+        """Everything up to the network's queue, in a thread that reads."""
+        self.clock.check("reading")
+        collection = self.collection
+        known_sha256, known_stamp = known
+        if entry.item_id and entry.stamp and entry.stamp == known_stamp:
+            return _Read(entry.item_id, known_sha256, None)
+        content = entry.read()
+        sha256 = hashlib.sha256(content).hexdigest()
+        item_id = entry.item_id or sha256[:32]
+        check_id(item_id)
+        if not entry.item_id:
+            known_sha256 = collection.known([item_id]).get(item_id, UNKNOWN)[0]
+        if sha256 == known_sha256 and entry.metadata is None:
+            return _Read(item_id, sha256, None)
+        metadata = entry.place if entry.metadata is None and not known_sha256 else entry.metadata
+        keep = collection.settings["keep"]
+        wanted = self.extractor.preparation(thumbnail=keep != "nothing")
+        with tracing.span("decode", bytes=len(content)):
+            picture = self.engine.decoders.prepare(content, wanted, self.lane, self.clock)
+        if keep == "original":
+            collection.pictures.put(sha256, "original", content)
+        if picture.thumbnail:
+            collection.pictures.put(sha256, "thumbnail", picture.thumbnail)
+        vectors = self.engine.batcher.submit(
+            self.extractor, picture.prepared, self.lane, kept_grids(collection)
         )
-        collection.check(item)
-    except Exception as error:  # noqa: BLE001
-        collection.abandon([read.sha256])
-        return _failed(entry, error)
-    return item
+        return _Read(item_id, sha256, metadata, picture.width, picture.height, vectors)
+
+    def settle(self, entry: Entry, reading: Future[_Read]) -> NewItem | FileOutcome:
+        """Wait for a picture's descriptors; an error becomes its outcome."""
+        collection = self.collection
+        try:
+            read = self.clock.outcome(reading, "picture")
+            if read.vectors is None:
+                return FileOutcome(entry.reference, read.item_id, "unchanged", None, None)
+        except Exception as error:  # noqa: BLE001 - one picture must not fail the others
+            reading.add_done_callback(partial(_give_up, collection))
+            return _failed(entry, error)
+        try:
+            seen = self.clock.outcome(read.vectors, "descriptor")
+            if grids := {name: seen.pop(name) for name in kept_grids(collection)}:
+                collection.pictures.put(read.sha256, "grids", pack(grids))
+            item = NewItem(
+                id=read.item_id,
+                sha256=read.sha256,
+                name=entry.name,
+                source=entry.source,
+                stamp=entry.stamp,
+                metadata=read.metadata,
+                width=read.width,
+                height=read.height,
+                descriptors=seen,
+            )
+            collection.check(item)
+        except Exception as error:  # noqa: BLE001
+            collection.abandon([read.sha256])
+            return _failed(entry, error)
+        return item
 
 
 def _failed(entry: Entry, error: Exception) -> FileOutcome:

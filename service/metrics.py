@@ -64,6 +64,14 @@ class Metrics:
         self.probed = Gauge(
             "pool5_ready_probed_timestamp_seconds", "When that probe was", registry=self.registry
         )
+        self.decoders_lost = Counter(
+            "pool5_decoders_lost", "Decoding processes lost to their picture", ["reason"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.stage_restarts = Counter(
+            "pool5_stage_restarts", "Stages found dead or stuck, and restarted", ["stage"],
+            registry=self.registry,
+        )  # fmt: skip
         ProcessCollector(registry=self.registry)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:

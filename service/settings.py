@@ -55,9 +55,15 @@ class Settings(BaseSettings):
     queue_size: int = Field(256, gt=0, description="queries waiting before new ones get a 429")
     loaded_networks: int = Field(8, gt=0, description="most networks kept loaded at once")
     decode_threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, gt=0, description="threads that decode"
+        default_factory=lambda: os.cpu_count() or 1,
+        gt=0,
+        description="processes that decode, in each lane",
     )
-    request_timeout_s: float = Field(120.0, gt=0, description="after which a query is given up")
+    decode_timeout_s: float = Field(30.0, gt=0, description="after which one picture is given up")
+    request_timeout_s: float = Field(120.0, gt=0, description="after which a request is given up")
+    stuck_s: float = Field(
+        120.0, gt=0, description="after which a forward pass is taken for one that never ends"
+    )
     recall_share: float = Field(
         0.01, ge=0, le=1, description="share of searches that are checked by exact search"
     )

@@ -60,6 +60,16 @@ class JobRunner:
         """Look for a job now."""
         self._wake.set()
 
+    def failing(self) -> str | None:
+        """Whether the thread has ended by itself."""
+        ended = self._thread and not self._thread.is_alive() and not self._stopping.is_set()
+        return "the thread that works off jobs has ended" if ended else None
+
+    def restart(self, why: str) -> None:
+        """Go on with another thread, from what the catalog says is done."""
+        logger.error("the job runner is started anew", why=why)
+        self.start()
+
     def rate(self, job_id: str) -> float | None:
         """Files per second over the last seconds; None where this process does not run the job."""
         marks = self._progress.get(job_id)

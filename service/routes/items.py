@@ -1,21 +1,22 @@
 """`/v1/collections/{c}/items`: uploading, reading, changing and removing items."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from index import Collection, CollectionError, Item
 from service import forms
+from service.clock import Clock
 from service.engine import Engine
 from service.indexing.source import Entry, SourceError
 from service.ingest import ingest
 from service.problems import Problem, details, status_of
-from service.routes import CollectionDep, EngineDep
+from service.routes import UPLOADS, CollectionDep, EngineDep
 from service.schemas.base import ProblemBody
 from service.schemas.items import ItemBody, ItemsBody, MetadataPatch, OutcomeBody, OutcomesBody
 
@@ -46,10 +47,11 @@ _LINK = {
 
 @router.post(
     "",
+    dependencies=[UPLOADS],
     openapi_extra=forms.described(_FIELDS, ["files"]),
     responses={
         200: {"links": {"item": _LINK}},
-        **forms.problems(400, 404, 409, 413, 415, 422, 429, 503, 507),
+        **forms.problems(400, 404, 409, 413, 415, 422, 429, 503, 504, 507),
     },
 )
 async def upload_items(
@@ -65,7 +67,8 @@ async def upload_items(
         if not uploads:
             raise Problem("request-invalid", "send at least one picture in the field `files`")
         entries = _entries(engine, uploads, form)
-        outcomes = await run_in_threadpool(_index, engine, collection, entries)
+        work = partial(_index, engine, collection, entries)
+        outcomes = await engine.uploads.run(request, work)
     return OutcomesBody(items=outcomes)
 
 
@@ -123,8 +126,11 @@ def display_name(file_name: str | None) -> str:
     return printable[:200] or "upload"
 
 
-def _index(engine: Engine, collection: Collection, entries: list[Entry]) -> list[OutcomeBody]:
-    outcomes = [outcome for commit in ingest(engine, collection, entries) for outcome in commit]
+def _index(
+    engine: Engine, collection: Collection, entries: list[Entry], clock: Clock
+) -> list[OutcomeBody]:
+    commits = ingest(engine, collection, entries, lane="upload", clock=clock)
+    outcomes = [outcome for commit in commits for outcome in commit]
     if collection.needs_compaction():
         engine.compact_soon(collection)
     return [

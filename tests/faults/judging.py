@@ -80,8 +80,8 @@ def integrity(folder: Path) -> str:
         said: str = connection.execute("PRAGMA integrity_check").fetchone()[0]
         if connection.execute("PRAGMA foreign_key_check").fetchall():
             return "foreign keys lead nowhere"
-        return said
     except sqlite3.DatabaseError as error:
         return str(error)
+    return said
     finally:
         connection.close()
