@@ -82,6 +82,7 @@ def integrity(folder: Path) -> str:
             return "foreign keys lead nowhere"
     except sqlite3.DatabaseError as error:
         return str(error)
-    return said
+    else:
+        return said
     finally:
         connection.close()
