@@ -9,9 +9,11 @@ import platformdirs
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models import download
+
 MIB = 1024 * 1024
 
-_USER, _QUERY = re.compile(r"(?<=://)[^/?#\s]*@"), re.compile(r"(?<=\?).+")
+_QUERY = re.compile(r"(?<=\?).+")
 
 
 class Settings(BaseSettings):
@@ -108,5 +110,5 @@ def _shown(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _shown(one) for name, one in value.items()}
     if isinstance(value, str) and "://" in value:
-        return _QUERY.sub("***", _USER.sub("***@", value))
+        return _QUERY.sub("***", download.shown(value))
     return value

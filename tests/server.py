@@ -69,7 +69,11 @@ class Server:
 
     def log(self) -> str:
         """What the service has said."""
-        return Path(self._log.name).read_text(errors="replace")[-4000:]
+        return self.whole_log()[-4000:]
+
+    def whole_log(self) -> str:
+        """All of it."""
+        return Path(self._log.name).read_text(errors="replace")
 
     def kill(self) -> None:
         """SIGKILL, as a power cut would."""

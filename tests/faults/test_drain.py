@@ -76,7 +76,8 @@ def test_job_stream_upload_and_compaction_under_way_do_not_hold_up_the_end(
 ) -> None:
     data, flags = tmp_path / "data", ("--image-roots", str(folder), "--drain-s", "1")
     jobs = "/v1/collections/default/jobs"
-    with Server(data, *flags, before=COMPACTING_FOREVER) as server, SlowUpload(server):
+    mirror = {"POOL5_WEIGHTS_MIRROR": "http://me:hush@127.0.0.1:9/weights"}
+    with Server(data, *flags, before=COMPACTING_FOREVER, **mirror) as server, SlowUpload(server):
         (folder.parent / "few.jsonl").write_text(json.dumps({"path": str(folder / "000.png")}))
         few = {"manifest": ("few.jsonl", (folder.parent / "few.jsonl").read_bytes())}
         server.job(server.client.post(jobs, files=few).json()["id"])  # A compaction follows.
@@ -88,6 +89,9 @@ def test_job_stream_upload_and_compaction_under_way_do_not_hold_up_the_end(
             asked = time.monotonic()
             assert server.process.wait(30) == 0, server.log()
         assert time.monotonic() - asked < 1 + 2 + 1.5, server.log()
+        said = server.whole_log()
+        assert "weights_mirror=http://***@127.0.0.1:9/weights" in said
+        assert "hush" not in said
     with Server(data, "--image-roots", str(folder), "--drain-s", "60") as server:
         ended = server.job(job)
         assert (ended["state"], ended["done"], ended["failed"]) == ("done", PICTURES, 0)

@@ -1,11 +1,9 @@
 """Settings from the environment, a file and flags."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 
 from service.settings import Settings
 
@@ -60,7 +58,7 @@ def test_what_is_logged_at_the_start_has_no_secrets() -> None:
 def test_a_setting_that_is_a_secret_by_type_is_masked() -> None:
     class WithKey(Settings):
         key: SecretStr = SecretStr("hush")
-        passed_on: Mapping[str, str] = MappingProxyType({"url": "http://u:p@h/"})
+        passed_on: dict[str, str] = Field(default_factory=lambda: {"url": "http://u:p@h/"})
 
     shown = WithKey().shown()
     assert shown["key"] == "**********"
