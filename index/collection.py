@@ -15,9 +15,10 @@ from sqlalchemy import Connection, func, select
 
 from index import descriptors, tables, writing
 from index import metadata as json_metadata
+from index.columns import Columns
 from index.current import Current
 from index.errors import CollectionError
-from index.filters import compile_filter
+from index.filters import compile_filter, parse
 from index.generation import UNHURRIED, Work
 from index.item import Item, Neighbour, NewItem, Outcome, Vector
 from index.pictures import PictureStore
@@ -66,6 +67,14 @@ class Collection:
             spaces,
             self._policy,
             catalog.folder / "generations" / str(row.id),
+        )
+        self._searching = Searching(
+            catalog.database,
+            self._current,
+            row.id,
+            spaces,
+            self._watch,
+            Columns(row.id, self._current.recorded),
         )
 
     @classmethod
@@ -275,9 +284,8 @@ class Collection:
         if isinstance(rerank, str | Mapping):
             rerank = Reranking.of(rerank)
         chosen = asked(query, space, self.spaces)
-        clause = None if filter is None else compile_filter(filter)
-        searching = Searching(self._database, self._current, self.id, self._numbered, self._watch)
-        return searching.search(chosen, k, offset, clause, exclude, expansion, rerank)
+        term = None if filter is None else parse(filter)
+        return self._searching.search(chosen, k, offset, term, exclude, expansion, rerank)
 
     def compact(self, stop: Event | None = None) -> bool:
         """Seal the delta into new generations, while searches and writes go on.

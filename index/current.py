@@ -63,7 +63,7 @@ class Current:
         self._spaces = spaces
         self._described = {name: space for name, (_, space) in spaces.items()}
         self._policy = policy
-        self._recorded = Recorded(database, collection_id, spaces, folder)
+        self.recorded = Recorded(database, collection_id, spaces, folder)
         self._compaction = Compaction(database, collection_id, spaces, policy, folder)
         self._following = threading.Lock()
         self._seen: tuple[int, View] | None = None
@@ -74,9 +74,9 @@ class Current:
         self._stop = threading.Event()
         self.searched = 0.0
         """When a search last began or ended (monotonic seconds); compactions look at it."""
-        with self._recorded.alone() as alone:
+        with self.recorded.alone() as alone:
             if alone:
-                self._recorded.sweep()
+                self.recorded.sweep()
 
     def view(self) -> View:
         """Everything that was acknowledged until now.
@@ -106,7 +106,7 @@ class Current:
         meanwhile. Raises OSError when the disk is full; the old generations stay then.
         """
         stop = stop or self._stop
-        with self._recorded.alone() as alone:
+        with self.recorded.alone() as alone:
             if not alone:
                 return False
             view = self.view()
@@ -123,9 +123,9 @@ class Current:
             except Cancelled:
                 return False
             sealed = {name: each.sealed for name, each in made.items()}
-            self._recorded.record(sealed, kept=view.number)
+            self.recorded.record(sealed, kept=view.number)
             self._adopt(made)
-            self._recorded.sweep()
+            self.recorded.sweep()
             return True
 
     def close(self) -> None:
@@ -136,22 +136,15 @@ class Current:
 
     def _followed(self) -> View:
         with self._database.reading() as connection:
-            numbered = self._recorded.read(connection)
+            numbered = self.recorded.read(connection)
             view = self._seen[1] if self._seen is not None else None
-            if view is None or not self._follows(view, numbered):
+            if view is None or view.removal < self.recorded.pruned(connection):
                 view = self._opened(numbered)
             elif view.number in numbered:
                 view = view.retuned(numbered[view.number])
             if next(iter(numbered), 0) not in (view.number, self._making):
                 self._tend_soon()
             return self._newer(connection, view)
-
-    def _follows(self, view: View, numbered: Numbered) -> bool:
-        """Whether the catalog still has every removal that the view has not read."""
-        if numbered.keys() <= {1}:
-            return True
-        kept = [each.removal_seq for sealed in numbered.values() for each in sealed.values()]
-        return view.removal >= min(kept)
 
     def _opened(self, numbered: Numbered) -> View:
         """The newest generations that can be trusted, or none."""
@@ -169,7 +162,7 @@ class Current:
             return None
         try:
             loaded = {
-                name: generation.load(self._recorded.folder / each.file, each)
+                name: generation.load(self.recorded.folder / each.file, each)
                 for name, each in sealed.items()
             }
             for name, each in loaded.items():
@@ -185,7 +178,7 @@ class Current:
 
     def _numbered(self) -> Numbered:
         with self._database.reading() as connection:
-            return self._recorded.read(connection)
+            return self.recorded.read(connection)
 
     def _newest(self) -> int:
         return next(iter(self._numbered()), 0)

@@ -71,6 +71,13 @@ class Recorded:
         self._read = stored, parsed
         return parsed
 
+    def pruned(self, connection: Connection) -> int:
+        """Removals after this one are all there; some up to it may have been let go of."""
+        numbered = self.read(connection)
+        if numbered.keys() <= {1}:
+            return 0
+        return min(each.removal_seq for sealed in numbered.values() for each in sealed.values())
+
     def check_there(self, connection: Connection) -> None:
         """Raise CollectionError (`collection-unknown`) when the collection was dropped."""
         if not THERE.rows(connection, self._mine):

@@ -10,10 +10,11 @@ import numpy as np
 from sqlalchemy import Connection, Text, bindparam, select
 
 from index import descriptors, tables
+from index.columns import Columns
 from index.current import Current
 from index.database import Database
 from index.errors import CollectionError
-from index.filters import Clause
+from index.filters import Clause, Term, clause
 from index.item import Keys, Neighbour, Vector
 from index.keyset import KeySet
 from index.prepared import Prepared
@@ -115,13 +116,14 @@ class Searching:
     collection_id: int
     spaces: Mapping[str, tuple[int, Space]]
     watch: Watch
+    columns: Columns
 
     def search(
         self,
         chosen: list[Asked],
         k: int,
         offset: int,
-        clause: Clause | None,
+        term: Term | None,
         exclude: Collection[str],
         expansion: Expansion | None,
         rerank: Reranking | None,
@@ -133,13 +135,13 @@ class Searching:
         """
         found: list[Neighbour] = []
         # Alone, an item's vector and metadata need no snapshot: its key never means another item.
-        simple = clause is None and not exclude and expansion is None and rerank is None
+        simple = term is None and not exclude and expansion is None and rerank is None
         snapshot = self.database.looking if simple else self.database.reading
         for _ in range(ATTEMPTS):
             view = self.current.view()
             with snapshot() as connection:
                 one = _One(connection, view, self)
-                ranking = one.ranking(chosen, k + offset, clause, exclude, expansion, rerank)
+                ranking = one.ranking(chosen, k + offset, term, exclude, expansion, rerank)
                 found, whole = one.neighbours(ranking, offset, k)
             if whole:
                 break
@@ -159,14 +161,14 @@ class _One:
         self,
         chosen: list[Asked],
         k: int,
-        clause: Clause | None,
+        term: Term | None,
         exclude: Collection[str],
         expansion: Expansion | None,
         rerank: Reranking | None,
     ) -> Ranking:
         """The k best that are allowed."""
         excluded = self._keys(ITEMS.c.id.in_(tables.listed(exclude))) if exclude else None
-        allowed = None if clause is None else KeySet(self._keys(clause))
+        allowed = None if term is None else self._allowed(term)
         if expansion is not None:
             chosen = [self._expanded(one, expansion, allowed, excluded) for one in chosen]
         if rerank is None:
@@ -259,6 +261,10 @@ class _One:
     def _vectors(self, space: str, keys: Keys) -> tuple[Keys, Vector]:
         space_id, described = self.searching.spaces[space]
         return descriptors.of_keys(self.connection, space_id, described, keys)
+
+    def _allowed(self, term: Term) -> KeySet:
+        found = self.searching.columns.keys(self.connection, term)
+        return KeySet(self._keys(clause(term))) if found is None else found
 
     def _keys(self, clause: Clause) -> Keys:
         """Ascending keys of the items for which `clause` holds."""

@@ -69,6 +69,7 @@ class Engine:
         self._compacting = threading.Lock()
         self._compactions: set[str] = set()
         self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compact")
+        self._draining = threading.Event()
         self.metrics.read_at_scrape(self._gauges)
 
     def close(self) -> None:
@@ -76,6 +77,7 @@ class Engine:
         self.decoders.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
         self.decoders.shutdown(wait=True)
+        self.stop_compacting()
         self._compactor.shutdown(wait=True, cancel_futures=True)
         self.catalog.close()
 
@@ -221,19 +223,23 @@ class Engine:
     def compact_soon(self, collection: Collection) -> None:
         """Seal a new generation in the background, unless that is under way already."""
         with self._compacting:
-            if collection.name in self._compactions:
+            if collection.name in self._compactions or self._draining.is_set():
                 return
             self._compactions.add(collection.name)
 
         def compact() -> None:
             try:
-                collection.compact()
+                collection.compact(self._draining)
             except Exception:
                 logger.exception("compaction failed; searches go on", collection=collection.name)
             finally:
                 self._compactions.discard(collection.name)
 
         self._compactor.submit(compact)
+
+    def stop_compacting(self) -> None:
+        """Stop the compaction that is under way, and begin none: the service is draining."""
+        self._draining.set()
 
     def _gauges(self) -> Iterator[Sample]:
         for collection in self.catalog.collections():
