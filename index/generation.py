@@ -146,10 +146,7 @@ def build(
     index = faiss.index_factory(dim, plan.factory, faiss.METRIC_INNER_PRODUCT)
     with work.limited():
         if plan.row.trained:
-            clustering = faiss.extract_index_ivf(index).cp
-            clustering.niter, clustering.seed = ITERATIONS, SEED
-            index.train(np.concatenate(list(sample)))
-            work.between()
+            _train(index, np.concatenate(list(sample)), work)
         extend(index, chunks, work)
     return index
 
@@ -162,6 +159,27 @@ def extend(index: Any, chunks: Iterable[tuple[Keys, Vector]], work: Work = UNHUR
                 part = slice(start, start + ITEMS_AT_ONCE)
                 index.add_with_ids(vectors[part], keys[part])
                 work.between()
+
+
+def _train(index: Any, sample: Vector, work: Work) -> None:
+    """Find an IVF's lists by k-means, which is most of the work, step by step; then its codes."""
+    ivf, turned = faiss.extract_index_ivf(index), sample
+    if isinstance(index, faiss.IndexPreTransform):
+        turn = index.chain.at(0)
+        turn.train(sample)  # at random from a fixed seed: it comes out the same once more below
+        turned = turn.apply(sample)
+    first = np.random.default_rng(SEED).choice(len(sample), ivf.nlist, replace=False)
+    centres = turned[first]
+    ivf.cp.niter, ivf.cp.seed = 1, SEED
+    for _ in range(ITERATIONS):
+        step = faiss.Clustering(ivf.d, ivf.nlist, ivf.cp)
+        faiss.copy_array_to_vector(centres.ravel(), step.centroids)
+        step.train(turned, faiss.IndexFlatIP(ivf.d))
+        centres = faiss.vector_to_array(step.centroids).reshape(ivf.nlist, ivf.d)
+        work.between()
+    ivf.quantizer.add(centres)
+    index.train(sample)
+    work.between()
 
 
 def seal(index: Any, path: Path) -> tuple[str, int]:

@@ -78,7 +78,7 @@ ROWS: Mapping[Kind, Row] = {
         extendable=True,
         trained=True,
         turned=False,
-        reason="an eighth of the memory, a tenth of the time to build; candidates are rescored",
+        reason="an eighth of the memory; estimates find candidates, which are rescored",
     ),
     "ivf-rabitq": Row(
         factory="RR{dim},IVF{lists},RaBitQ",

@@ -32,7 +32,7 @@ def search_seconds(items: int, dim: int, dtype: Dtype = "float16") -> float:
     read = min(items, READ_BY_APPROXIMATE) if approximate else items
     count = max(1, min(items, NUMBERS // dim))
     rows = np.random.default_rng(0).standard_normal((count, dim), dtype=np.float32)
-    index = faiss.index_factory(dim, CODES[dtype], faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(dim, CODES[dtype][0], faiss.METRIC_INNER_PRODUCT)
     index.add(rows)
     seconds = []
     for _ in range(REPEATS):

@@ -142,21 +142,24 @@ def _graph(_: Generation, measured: Measure, target: float) -> Tuned:
 
 
 def _lists(generation: Generation, measured: Measure, target: float) -> Tuned:
-    """Of the pairs that just reach the target, the fastest: many lists, or many candidates."""
+    """Of the pairs that just reach the target, the fastest: many lists, or many candidates.
+
+    With more candidates fewer lists do, until what they cost is more than what they save.
+    """
     probes = _ladder(faiss.extract_index_ivf(generation.index).nlist)
-    found = []
+    best: Tuned | None = None
     for candidates in CANDIDATES:
         pairs = [{"nprobe": nprobe, "candidates": candidates} for nprobe in probes]
-        place, best = _least(pairs, measured, target)
-        found.append(best)
-        if best.recall >= target:
-            probes = probes[: place + 1]  # more candidates never need more lists
-            if place == 0:
-                break
-    reached = [each for each in found if each.recall >= target]
-    if reached:
-        return min(reached, key=lambda each: each.latency_ms)
-    return max(found, key=lambda each: each.recall)
+        place, tried = _least(pairs, measured, target)
+        if tried.recall >= target:
+            probes = probes[: place + 1]
+            if best and best.recall >= target and tried.latency_ms >= best.latency_ms:
+                return best
+            best = tried
+        elif best is None or tried.recall > best.recall:
+            best = tried
+    assert best is not None  # noqa: S101 - there are candidates to try
+    return best
 
 
 SEARCHES: Mapping[Kind, Callable[[Generation, Measure, float], Tuned]] = {

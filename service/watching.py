@@ -12,6 +12,7 @@ logger = structlog.get_logger(__name__)
 
 SHARE_OF_TIME = 1 / 20
 SHORTEST_REST_S = 1.0
+PAUSE_S = 0.02
 
 
 class RecallWatcher:
@@ -47,7 +48,8 @@ class RecallWatcher:
             rest = max(SHORTEST_REST_S, took * (1 / SHARE_OF_TIME - 1))
 
     def _go_on(self) -> None:
-        if self._stopping.is_set():
+        """Between two pieces of work, let those who search go first."""
+        if self._stopping.wait(PAUSE_S):
             raise _Stopped
 
 
