@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import exc
 
@@ -63,7 +64,7 @@ def of_system(path: Path, error: OSError) -> DiskError:
 
 def of_sqlite(path: Path, error: Exception) -> CollectionError | None:
     """What SQLite says of the disk or of its file; None: it is about something else."""
-    cause = getattr(error, "orig", error)
+    cause: Any = getattr(error, "orig", error)
     extended = getattr(cause, "sqlite_errorcode", None)
     if extended is None:  # Python's own complaint, not SQLite's
         return _damaged(path, str(cause)) if "decode" in str(cause) else None

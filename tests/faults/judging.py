@@ -78,9 +78,8 @@ def integrity(folder: Path) -> str:
     connection = sqlite3.connect(folder / "catalog.db")
     try:
         said: str = connection.execute("PRAGMA integrity_check").fetchone()[0]
-        if connection.execute("PRAGMA foreign_key_check").fetchall():
-            return "foreign keys lead nowhere"
-        return said
+        dangling = connection.execute("PRAGMA foreign_key_check").fetchall()
+        return f"{said}, {len(dangling)} keys lead nowhere" if dangling else said
     except sqlite3.DatabaseError as error:
         return str(error)
     finally:
