@@ -1,5 +1,6 @@
 """Whether a folder holds what was acknowledged: all of it, nothing else, and found by searches."""
 
+import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,22 @@ def judged(folder: Path, lanes: Mapping[str, Sequence[State]], seed: int) -> dic
         check(collection, whole, seed)
     assert integrity(folder) == "ok"
     return found
+
+
+def judged_snapshots(folder: Path, lanes: Mapping[str, Sequence[State]], to: Path) -> int:
+    """How many snapshots there are: each restores to states that the lanes were in once."""
+    from index.discarding import ASIDE
+    from index.restoring import restore
+
+    with Catalog.open(folder) as catalog:
+        names = [snapshot.name for snapshot in catalog.snapshots()]
+        for name in names:
+            restore(folder / "snapshots" / name, to / name)
+            judged(to / name, lanes, 1)
+            shutil.rmtree(to / name)
+            catalog.drop_snapshot(name)
+        assert not list((folder / "snapshots").glob(f"*{ASIDE}"))
+    return len(names)
 
 
 def _one_of(possible: Sequence[State], collection: Collection, lane: str) -> State:
@@ -78,8 +95,8 @@ def integrity(folder: Path) -> str:
     connection = sqlite3.connect(folder / "catalog.db")
     try:
         said: str = connection.execute("PRAGMA integrity_check").fetchone()[0]
-        if connection.execute("PRAGMA foreign_key_check").fetchall():
-            return "foreign keys lead nowhere"
+        dangling = connection.execute("PRAGMA foreign_key_check").fetchall()
+        return f"{said}, {len(dangling)} keys lead nowhere" if dangling else said
     except sqlite3.DatabaseError as error:
         return str(error)
     else:

@@ -1,7 +1,7 @@
 """Operations on a collection, as JSON: what carries them out, and what they ought to do.
 
     ["add", [[id, seed, metadata], …]]   ["remove", [id, …]]   ["patch", id, metadata]
-    ["compact"]   ["search", seed, k]   ["snapshot", name]
+    ["compact"]   ["search", seed, k]   ["snapshot"]
 
 The content and the descriptors of an item follow from its seed. `State` is what a collection must
 hold, as a plain dict; it is the judge, and knows nothing of `index`.
@@ -34,8 +34,9 @@ def made(catalog: Catalog) -> Collection:
     return catalog.create_collection(NAME, SPACES, {})
 
 
-def perform(collection: Collection, operation: Operation) -> Any:
+def perform(catalog: Catalog, operation: Operation) -> Any:
     """Carry out an operation; what it returns, as JSON."""
+    collection = made(catalog)
     match operation:
         case ["add", items]:
             for _, seed, _ in items:
@@ -48,6 +49,8 @@ def perform(collection: Collection, operation: Operation) -> Any:
             return collection.patch(item_id, metadata).metadata
         case ["compact"]:
             return collection.compact()
+        case ["snapshot"]:
+            return catalog.take_snapshot().name
         case ["search", seed, k]:
             found = collection.search(unit(seed, LOW.dim), k, space="low")
             return [[one.id, one.score] for one in found]

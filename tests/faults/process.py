@@ -146,13 +146,13 @@ def work() -> None:
 
 def _one_by_one(what: Mapping[str, Any]) -> None:
     from index import Catalog
-    from tests.faults.operations import made, perform
+    from tests.faults.operations import perform
 
     catalog = None
     while line := _line():
         try:
             catalog = catalog or Catalog.open(Path(what["folder"]))
-            _tell([perform(made(catalog), json.loads(line))])
+            _tell([perform(catalog, json.loads(line))])
         except Exception as error:  # noqa: BLE001 - whatever it is, the test judges it
             code = getattr(error, "code", None)
             _tell({"code": code, "kind": type(error).__name__, "message": str(error)})
@@ -165,13 +165,14 @@ def _lanes(what: Mapping[str, Any]) -> None:
     def run(lane: str) -> None:
         for at, operation in enumerate(what["lanes"][lane]):
             try:
-                perform(collection, operation)
+                perform(catalog, operation)
             except BaseException as error:
                 _tell({"failed": repr(error), "lane": lane, "operation": operation})
                 raise
             _tell({"lane": lane, "done": at + 1})
 
-    collection = made(Catalog.open(Path(what["folder"])))
+    catalog = Catalog.open(Path(what["folder"]))
+    made(catalog)
     threads = [threading.Thread(target=run, args=(lane,)) for lane in what["lanes"]]
     for thread in threads:
         thread.start()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from index import Catalog, Collection, DiskError
+from index import Catalog, DiskError
 from tests.faults.judging import check
 from tests.faults.operations import Operation, State, after, made, perform
 
@@ -37,11 +37,11 @@ def _add(n: int) -> Operation:
     return ["add", [[f"a{n}-{at}", n, {"pad": f"{n}" * 2000}] for at in range(8)]]
 
 
-def _filled(collection: Collection, state: State, first: int) -> State:
+def _filled(catalog: Catalog, state: State, first: int) -> State:
     """What is there when the disk is full; that it is must be said."""
     for n in range(first, first + 1000):
         try:
-            perform(collection, _add(n))
+            perform(catalog, _add(n))
         except DiskError as error:
             refused = error
             break
@@ -63,19 +63,19 @@ def test_a_full_disk_is_said_and_survived(small: tuple[Path, Resize]) -> None:
     data = folder / "data"
     with Catalog.open(data) as catalog:
         collection = made(catalog)
-        state = _filled(collection, {}, 0)
+        state = _filled(catalog, {}, 0)
         check(collection, state, 1)
         _fill(folder / "filler")
-        state = _filled(collection, state, 1000)
+        state = _filled(catalog, state, 1000)
         with pytest.raises(DiskError, match="free some"):
             collection.compact()
         check(collection, state, 2)
         resize("6m")
         for operation in [["remove", ["a0-0"]], ["patch", "a1-0", {"n": 1}], ["compact"]]:
-            perform(collection, operation)
+            perform(catalog, operation)
             state = after(state, operation)
         check(collection, state, 3)
-        state = _filled(collection, state, 2000)
+        state = _filled(catalog, state, 2000)
     with Catalog.open(data) as catalog:
         check(made(catalog), state, 4)
 
@@ -83,7 +83,7 @@ def test_a_full_disk_is_said_and_survived(small: tuple[Path, Resize]) -> None:
 def test_a_catalog_opens_on_a_full_disk(small: tuple[Path, Resize]) -> None:
     folder, _ = small
     with Catalog.open(folder / "data") as catalog:
-        state = _filled(made(catalog), {}, 0)
+        state = _filled(catalog, {}, 0)
         _fill(folder / "filler")
         with Catalog.open(folder / "data") as another:
             check(made(another), state, 1)

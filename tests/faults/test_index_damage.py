@@ -49,7 +49,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, State]:
     state: State = {}
     with Catalog.open(folder) as catalog:
         for operation in [*SMALL[:10], ["compact"], *SMALL[10:12]]:
-            perform(made(catalog), operation)
+            perform(catalog, operation)
             state = after(state, operation)
     return folder, state
 

@@ -7,18 +7,26 @@ acknowledged through a pipe.
 import random
 import time
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
+from index import Catalog
 from tests.faults.disk import Disk
-from tests.faults.judging import judged
+from tests.faults.judging import judged, judged_snapshots
 from tests.faults.operations import Operation, State, after, drawn
 from tests.faults.process import Process
 from tests.faults.recording import record
 
 WRITERS = ("a", "b")
-OTHERS = {"compacting": [["compact"]] * 400, "searching": [["search", 1, 5]] * 2000}
+OTHERS: dict[str, list[Operation]] = {
+    "compacting": [["compact"]] * 400,
+    "searching": [["search", 1, 5]] * 2000,
+}
+SNAPSHOTS = hasattr(Catalog, "take_snapshot")
+if SNAPSHOTS:
+    OTHERS["snapshotting"] = [["snapshot"]] * 100
 SEEDS = 1000
 PER_FOLDER = 25
 """Kills before a new folder is begun with: making one must survive them too."""
@@ -33,6 +41,7 @@ class Tally:
     acknowledged: int = 0
     under_way: int = 0
     found_whole: int = 0
+    snapshots: int = 0
 
 
 def _drawn(chance: random.Random, state: State, lane: str, count: int) -> list[Operation]:
@@ -58,6 +67,7 @@ def killed_often(folder: Path, process: Process, kills: int, seed: int) -> Tally
     for kill in range(kills):
         if kill % PER_FOLDER == 0:
             data, states = folder / f"data-{kill}", {lane: {} for lane in WRITERS}
+            history: dict[str, list[State]] = {lane: [{}] for lane in WRITERS}
         lanes = {lane: _drawn(chance, states[lane], lane, 100) for lane in WRITERS}
         process.lanes(data, lanes | OTHERS)
         # A third die while they open the folder or soon after, the others further on.
@@ -67,7 +77,12 @@ def killed_often(folder: Path, process: Process, kills: int, seed: int) -> Tally
         possible = {
             lane: _states(states[lane], lanes[lane], acknowledged.get(lane, 0)) for lane in WRITERS
         }
+        for lane in WRITERS:
+            done = lanes[lane][: acknowledged.get(lane, 0) + 1]
+            history[lane] += accumulate(done, after, initial=states[lane])
         states = judged(data, possible, kill)
+        if SNAPSHOTS:
+            tally.snapshots += judged_snapshots(data, history, folder / "restored")
         tally.kills += 1
         for lane in WRITERS:
             before, *under_way = possible[lane]
