@@ -51,7 +51,7 @@ def create_app(engine: Engine) -> FastAPI:
         app.state.runner = runner
         app.state.probed = None
         jobs_left = await run_in_threadpool(engine.catalog.jobs.list, None, 10_000)
-        spool.sweep(settings.data, [job for job in jobs_left if job.state not in jobs.FINISHED])
+        spool.sweep(settings.data, jobs_left)
         runner.start()
         try:
             yield

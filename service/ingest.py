@@ -7,10 +7,10 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -20,8 +20,15 @@ from index.grids import pack
 from models import Extractor, decode, thumbnail
 from service.batcher import Vectors
 from service.engine import Engine, kept_grids
-from service.indexing.source import Entry, handfuls
+from service.indexing.source import (
+    Entry,
+    Interrupted,
+    SourceVanishedError,
+    handfuls,
+    never,
+)
 from service.problems import KNOWN, problem_of
+from service.storage import StorageError, told_apart
 
 logger = structlog.get_logger(__name__)
 
@@ -34,6 +41,14 @@ COMMIT_S = 0.5
 AHEAD = 64
 AHEAD_BYTES = 256 * 1024 * 1024
 """What is read ahead of the picture that is committed next: this bounds the memory of a job."""
+
+PATIENCE_S = 0.1
+"""How often a wait looks up to see whether it is still wanted."""
+
+NOBODYS = (Interrupted, SourceVanishedError, StorageError)
+"""What ends an ingest and is no picture's outcome."""
+
+T = TypeVar("T")
 
 UNKNOWN = ("", None)
 """SHA-256 and stamp of an item that is not there."""
@@ -58,18 +73,24 @@ Record = Callable[[Connection, list[FileOutcome]], None]
 def ingest(
     engine: Engine,
     collection: Collection,
-    entries: Iterable[Entry],
+    entries: Iterable[Entry | None],
     record: Record | None = None,
+    check: Callable[[], None] = never,
 ) -> Iterator[list[FileOutcome]]:
-    """Index entries in their order; yields the outcomes of each commit, once it is durable."""
+    """Index entries in their order; yields the outcomes of each commit, once it is durable.
+
+    None among the entries: the next one is not there yet. `check` is called while anything is
+    waited for, and may raise to end it. Raises StorageError and SourceVanishedError, which no
+    picture is to blame for.
+    """
     extractor = engine.extractor(collection)
     left = handfuls(entries)
     ahead: deque[tuple[Entry, Future[_Read]]] = deque()
 
     def fill() -> None:
         while len(ahead) < AHEAD and sum(entry.held for entry, _ in ahead) < AHEAD_BYTES:
-            few = next(left, [])
-            if not few:
+            few = next(left, None)
+            if few is None or (ahead and not few):
                 return
             known = collection.known([entry.item_id for entry in few if entry.item_id])
             for entry in few:
@@ -82,10 +103,16 @@ def ingest(
         while ahead:
             settled: list[tuple[Entry, NewItem | FileOutcome]] = []
             soon = time.monotonic() + COMMIT_S
-            while ahead and len(settled) < COMMIT and time.monotonic() < soon:
-                entry, read = ahead.popleft()
-                settled.append((entry, _settle(collection, entry, read)))
-            outcomes = _commit(collection, settled, record)
+            try:
+                while ahead and len(settled) < COMMIT and time.monotonic() < soon:
+                    entry, read = ahead.popleft()
+                    settled.append((entry, _settle(collection, entry, read, check)))
+            except NOBODYS:
+                ready = (result for _, result in settled if isinstance(result, NewItem))
+                collection.abandon({item.sha256 for item in ready})
+                raise
+            with told_apart():
+                outcomes = _commit(collection, settled, record)
             for outcome in outcomes:
                 engine.metrics.pictures.labels(collection.name, outcome.status).inc()
             yield outcomes
@@ -137,18 +164,32 @@ def _read(
     return _Read(item_id, sha256, metadata, decoded.width, decoded.height, vectors)
 
 
-def _settle(collection: Collection, entry: Entry, reading: Future[_Read]) -> NewItem | FileOutcome:
-    """Wait for a picture's descriptors; an error becomes its outcome."""
+def _awaited(future: Future[T], check: Callable[[], None]) -> T:
+    """The result of a future; `check` may end the wait."""
+    while not future.done():
+        check()
+        wait([future], PATIENCE_S)
+    with told_apart():
+        return future.result()
+
+
+def _settle(
+    collection: Collection, entry: Entry, reading: Future[_Read], check: Callable[[], None]
+) -> NewItem | FileOutcome:
+    """Wait for a picture's descriptors; an error becomes its outcome, unless it is nobody's."""
     try:
-        read = reading.result()
+        read = _awaited(reading, check)
         if read.vectors is None:
             return FileOutcome(entry.reference, read.item_id, "unchanged", None, None)
+    except NOBODYS:
+        raise
     except Exception as error:  # noqa: BLE001 - one picture must not fail the others
         return _failed(entry, error)
     try:
-        seen = read.vectors.result()
+        seen = _awaited(read.vectors, check)
         if grids := {name: seen.pop(name) for name in kept_grids(collection)}:
-            collection.pictures.put(read.sha256, "grids", pack(grids))
+            with told_apart():
+                collection.pictures.put(read.sha256, "grids", pack(grids))
         item = NewItem(
             id=read.item_id,
             sha256=read.sha256,
@@ -161,6 +202,9 @@ def _settle(collection: Collection, entry: Entry, reading: Future[_Read]) -> New
             descriptors=seen,
         )
         collection.check(item)
+    except NOBODYS:
+        collection.abandon([read.sha256])
+        raise
     except Exception as error:  # noqa: BLE001
         collection.abandon([read.sha256])
         return _failed(entry, error)

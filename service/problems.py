@@ -14,6 +14,7 @@ from index import CollectionError
 from models import ModelsError
 from service.fetch import FetchError
 from service.indexing.source import SourceError
+from service.storage import StorageError
 
 logger = structlog.get_logger(__name__)
 
@@ -34,6 +35,10 @@ STATUS: Mapping[str, int] = {
     "item-picture-missing": 404,
     "grids-damaged": 409,
     "job-unknown": 404,
+    "job-running": 409,
+    "job-nothing-to-retry": 409,
+    "job-source-gone": 409,
+    "storage-": 507,
     "spec-unknown-network": 404,
     "folder-not-allowed": 403,
     "path-outside-roots": 403,
@@ -91,7 +96,7 @@ def details(code: str, detail: str, status: int) -> dict[str, Any]:
     }
 
 
-KNOWN = (ModelsError, CollectionError, SourceError, FetchError, Problem)
+KNOWN = (ModelsError, CollectionError, SourceError, FetchError, StorageError, Problem)
 """Errors whose code and message are for the caller."""
 
 
