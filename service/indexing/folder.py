@@ -56,9 +56,13 @@ class FolderSource:
         """How many files there are now; pictures are not read."""
         return sum(1 for _ in self._walk())
 
-    def entries(self) -> Iterator[Entry]:
-        """Every file, known by where it lies: the same path is the same item."""
-        return (self._entry(relative / name, found) for relative, name, found in self._walk())
+    def entries(self, below: Path | None = None) -> Iterator[Entry]:
+        """Every file, known by where it lies: the same path is the same item.
+
+        `below` is a folder in this one, to read only what is in there.
+        """
+        walked = self._walk(below)
+        return (self._entry(relative / name, found) for relative, name, found in walked)
 
     def entry(self, path: Path) -> Entry | None:
         """One file, `path` below the folder, as `entries` has it; None where that has none."""
@@ -100,8 +104,9 @@ class FolderSource:
             self.check_present()
             raise
 
-    def _walk(self) -> Iterator[_Found]:
-        waiting = [(self._folder, PurePosixPath())]
+    def _walk(self, below: Path | None = None) -> Iterator[_Found]:
+        start = below or self._folder
+        waiting = [(start, PurePosixPath(start.relative_to(self._folder)))]
         entered: set[tuple[int, int] | None] = set()
         while waiting:
             folder, relative = waiting.pop()

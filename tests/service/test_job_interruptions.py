@@ -194,7 +194,7 @@ from tests.service.test_jobs import fill
 
 folder, FILES = Path(sys.argv[1]), 120
 fill(folder / "pictures", FILES)
-runner.PAUSE_S = 0.5
+runner.PAUSE_S = runner.LEASE_S = 1.0
 settings = Settings(
     data=folder / "data", image_roots=(folder,), network="colour", device="cpu", offline=True
 )
@@ -231,7 +231,11 @@ def test_a_full_disk_pauses_a_job_and_fails_no_file(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr[-2000:]
     said = json.loads(ran.stdout.splitlines()[-1])
     state, done, failed, code = said["before"]
-    assert (state, failed, code) == ("queued", 0, "storage-failing")  # EFBIG is no full disk to SQLite.
+    assert (state, failed, code) == (
+        "queued",
+        0,
+        "storage-failing",
+    )  # EFBIG is no full disk to SQLite.
     assert done < 120
     assert said["after"] == ["done", 120, 0, 0]
     assert said["items"] == 120
