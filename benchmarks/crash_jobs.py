@@ -1,6 +1,6 @@
 """SIGKILL at random instants during one batch job; afterwards every file must have counted once.
 
-    python -m benchmarks.crash_jobs --kills 120 --files 4000 --out benchmarks/results/crash_jobs.json
+    python -m benchmarks.crash_jobs --out benchmarks/results/crash_jobs.json
 
 A process of its own works off the job with the service's engine and runner, and is killed: half the
 times at any instant after its start, half the times after a share of the files. Between two lives
@@ -167,7 +167,7 @@ def crash(kills: int, files: int, folder: Path, seed: int = 1) -> Mapping[str, A
 def main() -> None:
     said = argparse.ArgumentParser(description=__doc__)
     said.add_argument("--kills", type=int, default=120)
-    said.add_argument("--files", type=int, default=4000)
+    said.add_argument("--files", type=int, default=5000)
     said.add_argument("--seed", type=int, default=1)
     said.add_argument("--out", type=Path, help="where the result goes; printed without")
     asked = said.parse_args()

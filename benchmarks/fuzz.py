@@ -192,7 +192,7 @@ def _signal(code: int) -> str:
 
 
 def fuzzed(target: Target, files: int, kept: Path) -> dict[str, Any]:
-    """Try `files` mutants; what they came to, and those that broke something in the folder `kept`."""
+    """Try `files` mutants; those that broke something are put into the folder `kept`."""
     started, log = time.monotonic(), kept / f"{target.name}.log"
     log.write_text("")
     number = 0

@@ -53,7 +53,7 @@ def _overwrite(rng: random.Random, content: bytearray, _seeds: Sequence[bytes]) 
 
 
 def _state_length(rng: random.Random, content: bytearray, _seeds: Sequence[bytes]) -> None:
-    """Change a number of 1, 2, 4 or 8 bytes, in either order of bytes: a length, a count, a type."""
+    """Change a number of 1 to 8 bytes, in either order of bytes: a length, a count, a type."""
     at, size = _place(rng, content), rng.choice((1, 2, 2, 4, 4, 4, 8))
     order = rng.choice(("little", "big"))
     field = content[at : at + size]

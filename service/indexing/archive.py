@@ -39,7 +39,7 @@ class ArchiveSource:
         limits: ArchiveLimits | None = None,
         check: Callable[[], None] = never,
     ) -> None:
-        """`max_bytes` is for one member; `check` is called while unpacking, and may raise to end it.
+        """`max_bytes` is for one member; `check` is called often, and may raise to end it.
 
         Raises SourceError `archive-unreadable` or `archive-too-many-entries`.
         """

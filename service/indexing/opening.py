@@ -21,7 +21,8 @@ def open_source(
 
     Paths are read only under the allowed roots: the settings' own, and those that an operator at
     the command line named. `check` is called often while it is read, and may raise to end it;
-    `fetch` is for pictures by URL, the engine's own without it. Raises SourceError where the source cannot be read at all.
+    `fetch` is for pictures by URL, the engine's own without it. Raises SourceError where the source
+    cannot be read at all.
     """
     roots = [*engine.settings.image_roots, *map(Path, description.get("roots", ()))]
     max_bytes = engine.settings.max_picture_bytes

@@ -99,7 +99,7 @@ class JobRunner:
         try:
             with told_apart():
                 self._index(job, lease)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is told with the job
             self._broken_off(job, error)
         finally:
             lease.stop()

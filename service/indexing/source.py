@@ -56,8 +56,8 @@ class Entry:
     where it lies (`path`, `folder`): the metadata of an item that is new and has none. `held` is
     how many bytes an entry keeps in memory until it is read.
 
-    `fetched` says that `read` asks another machine. `read` gives the bytes or raises SourceError. It may be called from any thread, once, later,
-    also after the iterator has moved on or has been closed.
+    `fetched` says that `read` asks another machine. `read` gives the bytes or raises SourceError;
+    it may be called from any thread, once, also after the iterator has moved on or was closed.
     """
 
     reference: str
@@ -76,9 +76,9 @@ class Source(Protocol):
     """Something with pictures in it. Making one raises SourceError where it cannot be read at all.
 
     Once it is made, neither method raises: what is wrong with a part of it is an entry whose
-    `read` says so; only SourceVanishedError, also from an entry's `read`, says that there is nothing
-    left to read, and what the `check` that a source is made with raises passes through. Both may be called any number of times; `entries` holds files open until it is
-    exhausted or closed.
+    `read` says so. Two things pass: SourceVanishedError, also from an entry's `read`, says that
+    nothing is left to read, and what the `check` raises that a source is made with. Both methods
+    may be called any number of times; `entries` holds files open until it is exhausted or closed.
     """
 
     def count(self) -> int:

@@ -17,8 +17,8 @@ from service.indexing.member import (
     Members,
     is_passed_over,
     not_a_file,
-    truncated,
     refused,
+    truncated,
 )
 from service.indexing.roots import too_many_bytes
 from service.indexing.source import SourceError, never, printable
@@ -26,7 +26,7 @@ from service.indexing.source import SourceError, never, printable
 _CHUNK = 64 * 1024
 # Names and attributes of one member; what is longer is an attack, not a name.
 _HEADER_BYTES = 1024**2
-# How often tarfile may ask beyond the end: at a size of 2⁶² it would skip what is not there for days.
+# How often tarfile may ask beyond the end: a size of 2⁶² it would skip for days.
 _READS_BEYOND = 8
 
 

@@ -123,7 +123,7 @@ def _read(
 
 
 def _dictionary(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
-    """How many bytes the dictionary of an LZMA member takes (5.8.8): `lzma` allocates it unasked."""
+    """The bytes of an LZMA member's dictionary (5.8.8), which `lzma` allocates unasked."""
     with Path(archive.filename or "").open("rb") as file:
         file.seek(info.header_offset)
         header = _LOCAL.unpack(file.read(_LOCAL.size))
