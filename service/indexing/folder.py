@@ -124,13 +124,13 @@ class FolderSource:
                 )
                 continue
             entered.add(identity)
-            below = []
+            inside = []
             for name in listing.names:
                 self._check()
                 try:
                     real, is_folder = self._followed(folder / name, name, listing)
                     if is_folder:
-                        below.append((real, relative / name))
+                        inside.append((real, relative / name))
                     elif not is_never_picture(PurePosixPath(name)):
                         yield relative, name, real
                 except SourceError as error:
@@ -138,7 +138,7 @@ class FolderSource:
                 except OSError as error:
                     detail = f"{printable(str(relative / name))} cannot be read: {error.strerror}"
                     yield relative, name, SourceError("source-file-unreadable", detail)
-            waiting.extend(reversed(below))
+            waiting.extend(reversed(inside))
         self.check_present()
 
     def _followed(self, path: Path, name: str, listing: "_Listing") -> tuple[Path, bool]:
