@@ -2,7 +2,8 @@
 
 A worker claims the oldest job that nobody works on, renews its lease while it works, and records
 the outcome of every file in the transaction that stores the item. Whoever claims the job after it
-goes on with the files that have no outcome yet.
+goes on with the files that have no outcome yet. A worker that has lost a job, to another or to a
+cancellation, can write nothing more: every write asks in its own transaction whose the job is.
 """
 
 import time
@@ -12,7 +13,18 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    ScalarSelect,
+    and_,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from index import tables
@@ -24,6 +36,9 @@ Finished = Literal["done", "cancelled", "failed"]
 FileStatus = Literal["added", "unchanged", "replaced", "failed"]
 
 JOBS, OUTCOMES = tables.jobs, tables.file_outcomes
+RETRYING = "retrying"
+"""The status of an outcome that stood as `failed` until a retry was asked for."""
+
 OPEN = JOBS.c.state.in_(["queued", "running"])
 
 
@@ -32,7 +47,9 @@ class Job:
     """A job and how far it is.
 
     `done` counts the files that went well (`unchanged` ones among them), `failed` the others;
-    `total` is None until the source is counted. `problem` says why a whole job failed.
+    `total` is None until the source is counted. `problem` says why a whole job failed, or why one
+    that is queued waits. `complete`: the source was read to its end once, so that a retry is about
+    the failed files alone; `retries` were asked for.
     """
 
     id: str
@@ -48,6 +65,8 @@ class Job:
     finished_at: datetime | None
     problem: Any
     cancel_requested: bool
+    complete: bool
+    retries: int
 
 
 @dataclass(frozen=True)
@@ -104,15 +123,10 @@ class Jobs:
         return {state: found.get(state, 0) for state in get_args(State)}
 
     def claim(self, owner: str, lease_s: float) -> Job | None:
-        """Take the oldest job that is queued or whose worker let its lease run out; None: none."""
+        """Take the oldest job that nobody holds, or whose worker let its lease run out."""
         now = self._now()
-        lost = and_(JOBS.c.state == "running", JOBS.c.leased_until < now)
-        oldest = (
-            select(JOBS.c.seq)
-            .where(or_(JOBS.c.state == "queued", lost))
-            .order_by(JOBS.c.seq)
-            .limit(1)
-        )
+        waits = or_(JOBS.c.leased_until.is_(None), JOBS.c.leased_until < now)
+        oldest = select(JOBS.c.seq).where(OPEN, waits).order_by(JOBS.c.seq).limit(1)
         with self._database.writing() as connection:
             seq = connection.execute(oldest).scalar()
             if seq is None:
@@ -123,6 +137,7 @@ class Jobs:
                 .values(
                     state="running",
                     owner=owner,
+                    problem=None,
                     leased_until=self._after(lease_s),
                     started_at=func.coalesce(JOBS.c.started_at, now.timestamp()),
                 )
@@ -134,9 +149,23 @@ class Jobs:
         """Keep a job for `lease_s` seconds more; False: it is no longer `owner`'s, stop."""
         return self._change(self._held(job_id, owner), leased_until=self._after(lease_s))
 
-    def release(self, job_id: str, owner: str) -> None:
-        """Put a job back into the queue, for the next worker to go on with."""
-        self._change(self._held(job_id, owner), state="queued", owner=None, leased_until=None)
+    def holds(self, job_id: str, owner: str) -> bool:
+        """Whether a job is still `owner`'s."""
+        with self._database.reading() as connection:
+            held = select(JOBS.c.seq).where(self._held(job_id, owner))
+            return connection.execute(held).scalar() is not None
+
+    def release(
+        self, job_id: str, owner: str, problem: Any = None, pause_s: float | None = None
+    ) -> None:
+        """Put a job back into the queue, for the next worker to go on with, after a pause."""
+        self._change(
+            self._held(job_id, owner),
+            state="queued",
+            owner=None,
+            problem=problem,
+            leased_until=None if pause_s is None else self._after(pause_s),
+        )
 
     def hand_back(self, gone: Callable[[str], bool]) -> None:
         """Put jobs whose owner is `gone` back into the queue, without waiting for their leases."""
@@ -147,21 +176,35 @@ class Jobs:
             if gone(owner):
                 self.release(job_id, owner)
 
-    def set_total(self, job_id: str, total: int) -> None:
+    def set_total(self, job_id: str, total: int, owner: str | None = None) -> None:
         """Say how many files there are."""
-        self._change(JOBS.c.id == job_id, total=total)
+        self._change(self._held(job_id, owner), total=total)
 
-    def record(self, connection: Connection, job_id: str, outcomes: Sequence[FileOutcome]) -> None:
+    def record(
+        self,
+        connection: Connection,
+        job_id: str,
+        outcomes: Sequence[FileOutcome],
+        owner: str | None = None,
+    ) -> None:
         """Write files' outcomes in a transaction under way; a second one for a file is ignored.
 
-        Raises CollectionError: `job-unknown`.
+        Raises CollectionError: `job-unknown`, and `job-lost` where `owner` does not hold it.
         """
-        seq = connection.execute(select(JOBS.c.seq).where(JOBS.c.id == job_id)).scalar()
+        held = select(JOBS.c.seq).where(self._held(job_id, owner))
+        seq = connection.execute(held).scalar()
         if seq is None:
-            raise _unknown(job_id)
+            _job(connection, job_id)
+            raise CollectionError("job-lost", f"job {job_id} is not ours any more: leave it")
         if not outcomes:
             return
-        new = sqlite_insert(OUTCOMES).on_conflict_do_nothing().returning(OUTCOMES.c.status)
+        inserting = sqlite_insert(OUTCOMES)
+        said = inserting.excluded
+        new = inserting.on_conflict_do_update(
+            index_elements=[OUTCOMES.c.job_seq, OUTCOMES.c.reference],
+            set_={name: said[name] for name in ("item_id", "status", "code", "detail")},
+            where=OUTCOMES.c.status == RETRYING,
+        ).returning(OUTCOMES.c.status)
         rows = [
             {
                 "job_seq": seq,
@@ -185,42 +228,68 @@ class Jobs:
             )
         )
 
-    def record_failed(self, job_id: str, outcomes: Sequence[FileOutcome]) -> None:
+    def record_failed(
+        self, job_id: str, outcomes: Sequence[FileOutcome], owner: str | None = None
+    ) -> None:
         """`record` in a transaction of its own, for files that gave no item."""
         with self._database.writing() as connection:
-            self.record(connection, job_id, outcomes)
+            self.record(connection, job_id, outcomes, owner)
 
     def finished(self, job_id: str, references: Sequence[str]) -> set[str]:
-        """Those of `references` that have an outcome already."""
-        query = (
-            select(OUTCOMES.c.reference)
-            .join(JOBS, JOBS.c.seq == OUTCOMES.c.job_seq)
-            .where(JOBS.c.id == job_id, OUTCOMES.c.reference.in_(tables.listed(references)))
-        )
-        with self._database.reading() as connection:
-            return set(connection.execute(query).scalars())
+        """Those of `references` that have an outcome that stands."""
+        return self._references(job_id, references, OUTCOMES.c.status != RETRYING)
 
-    def finish(self, job_id: str, state: Finished, problem: Any = None) -> None:
-        """End a job; one that has ended already stays as it is. `problem` is JSON."""
+    def retrying(self, job_id: str, references: Sequence[str]) -> set[str]:
+        """Those of `references` that failed and are to be tried again."""
+        return self._references(job_id, references, OUTCOMES.c.status == RETRYING)
+
+    def finish(
+        self, job_id: str, state: Finished, problem: Any = None, owner: str | None = None
+    ) -> None:
+        """End a job; one that has ended, or is not `owner`'s, stays as it is. `problem` is JSON."""
         if state not in get_args(Finished):
             raise ValueError(f"{state!r} does not end a job: use one of {get_args(Finished)}")
-        self._change(
-            and_(JOBS.c.id == job_id, OPEN),
-            state=state,
-            problem=problem,
-            finished_at=self._now(),
-            owner=None,
-            leased_until=None,
-        )
+        which = and_(JOBS.c.id == job_id, OPEN)
+        with self._database.writing() as connection:
+            ended = which if owner is None else self._held(job_id, owner)
+            _end(connection, ended, state, self._now(), problem=problem)
 
-    def request_cancel(self, job_id: str) -> Job:
-        """Cancel a queued job, ask the worker of a running one to stop.
+    def cancel(self, job_id: str) -> Job:
+        """End a job now: what its worker has under way is not written any more.
 
         Raises CollectionError: `job-unknown`.
         """
         with self._database.writing() as connection:
+            _job(connection, job_id)
+            which = and_(JOBS.c.id == job_id, OPEN)
+            _end(connection, which, "cancelled", self._now(), cancel_requested=True)
+            return _job(connection, job_id)
+
+    def retry(self, job_id: str) -> Job:
+        """Queue a job that has ended again: for its failed files, and for those it did not get to.
+
+        Their outcomes are superseded one by one; what is not found any more stays failed.
+
+        Raises CollectionError: `job-unknown`, `job-running`, `job-nothing-to-retry`.
+        """
+        with self._database.writing() as connection:
             job = _job(connection, job_id)
-            _cancel(connection, JOBS.c.id == job.id, self._now())
+            if job.state in ("queued", "running"):
+                raise CollectionError("job-running", f"job {job_id} is {job.state}: let it end")
+            if job.complete and not job.failed:
+                detail = f"no file of job {job_id} has failed: start a new job for new files"
+                raise CollectionError("job-nothing-to-retry", detail)
+            failed = and_(OUTCOMES.c.job_seq == _seq(job_id), OUTCOMES.c.status == "failed")
+            connection.execute(update(OUTCOMES).where(failed).values(status=RETRYING))
+            again = {
+                "state": "queued",
+                "failed": 0,
+                "problem": None,
+                "finished_at": None,
+                "cancel_requested": False,
+                "retries": JOBS.c.retries + 1,
+            }
+            connection.execute(update(JOBS).where(JOBS.c.id == job_id).values(again))
             return _job(connection, job_id)
 
     def errors(self, job_id: str, after: int = 0, limit: int = 100) -> Sequence[FileOutcome]:
@@ -242,8 +311,23 @@ class Jobs:
                 for row in connection.execute(query)
             ]
 
-    def _held(self, job_id: str, owner: str) -> ColumnElement[bool]:
-        return and_(JOBS.c.id == job_id, JOBS.c.owner == owner, JOBS.c.state == "running")
+    def _references(
+        self, job_id: str, references: Sequence[str], which: ColumnElement[bool]
+    ) -> set[str]:
+        query = (
+            select(OUTCOMES.c.reference)
+            .join(JOBS, JOBS.c.seq == OUTCOMES.c.job_seq)
+            .where(JOBS.c.id == job_id, OUTCOMES.c.reference.in_(tables.listed(references)), which)
+        )
+        with self._database.reading() as connection:
+            return set(connection.execute(query).scalars())
+
+    def _held(self, job_id: str, owner: str | None) -> ColumnElement[bool]:
+        """A job while `owner` works on it; without one, the job whosever it is."""
+        job = JOBS.c.id == job_id
+        if owner is None:
+            return job
+        return and_(job, JOBS.c.owner == owner, JOBS.c.state == "running")
 
     def _change(self, which: ColumnElement[bool], **values: Any) -> bool:
         with self._database.writing() as connection:
@@ -257,29 +341,43 @@ class Jobs:
 
 
 def cancel_all(connection: Connection, collection: str) -> None:
-    """End the jobs of a collection that goes away; their workers see that at their next renewal."""
-    connection.execute(
-        update(JOBS)
-        .where(JOBS.c.collection == collection, OPEN)
-        .values(
-            state="cancelled",
-            cancel_requested=True,
-            finished_at=datetime.now(UTC),
-            owner=None,
-            leased_until=None,
-        )
-    )
+    """End the jobs of a collection that goes away; their workers can write nothing more."""
+    which = and_(JOBS.c.collection == collection, OPEN)
+    _end(connection, which, "cancelled", datetime.now(UTC), cancel_requested=True)
 
 
-def _cancel(connection: Connection, which: ColumnElement[bool], now: datetime) -> None:
-    connection.execute(
-        update(JOBS)
-        .where(which, JOBS.c.state == "queued")
-        .values(state="cancelled", finished_at=now, cancel_requested=True)
-    )
-    connection.execute(
-        update(JOBS).where(which, JOBS.c.state == "running").values(cancel_requested=True)
-    )
+def _end(
+    connection: Connection,
+    which: ColumnElement[bool],
+    state: Finished,
+    now: datetime,
+    **values: Any,
+) -> None:
+    """End jobs; what was still to be tried again has failed as before."""
+    seqs = list(connection.execute(select(JOBS.c.seq).where(which)).scalars())
+    for seq in seqs:
+        left = and_(OUTCOMES.c.job_seq == seq, OUTCOMES.c.status == RETRYING)
+        gone = {"status": "failed"}
+        if state == "done":
+            gone |= {
+                "code": "source-file-missing",
+                "detail": "the source does not have it any more",
+            }
+        failed = connection.execute(update(OUTCOMES).where(left).values(gone)).rowcount
+        ended = {
+            "state": state,
+            "finished_at": now,
+            "owner": None,
+            "leased_until": None,
+            "failed": JOBS.c.failed + failed,
+            "complete": or_(JOBS.c.complete, state == "done"),
+            **values,
+        }
+        connection.execute(update(JOBS).where(JOBS.c.seq == seq).values(ended))
+
+
+def _seq(job_id: str) -> ScalarSelect[int]:
+    return select(JOBS.c.seq).where(JOBS.c.id == job_id).scalar_subquery()
 
 
 def _job(connection: Connection, job_id: str) -> Job:

@@ -159,6 +159,8 @@ jobs = _numbered(
     Column("cancel_requested", Boolean, nullable=False, server_default="0"),
     Column("owner", Text),
     Column("leased_until", Moment),
+    Column("complete", Boolean, nullable=False, server_default="0"),
+    Column("retries", Integer, nullable=False, server_default="0"),
     Index("jobs_by_state", "state", "seq"),
 )
 

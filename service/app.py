@@ -52,7 +52,7 @@ def create_app(engine: Engine) -> FastAPI:
         app.state.runner = runner
         app.state.probe = health.Probe(engine)
         jobs_left = await run_in_threadpool(engine.catalog.jobs.list, None, 10_000)
-        spool.sweep(settings.data, [job for job in jobs_left if job.state not in jobs.FINISHED])
+        spool.sweep(settings.data, jobs_left)
         runner.start()
         watcher = RecallWatcher(engine.catalog)
         watcher.start()

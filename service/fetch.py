@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpcore
@@ -36,17 +37,21 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class FetchError(Exception):
-    """A URL that gives no picture; `code` is stable, `transient` says that later may be better.
+    """A URL that gives no picture; `code` is stable, `transient` says that later may be better,
+    `retry_after` in how many seconds, where the host says so.
 
     Codes: `url-invalid`, `url-forbidden`, `url-unreachable`, `url-timeout`, `url-status`,
     `url-too-many-bytes`, `url-offline`.
     """
 
-    def __init__(self, code: str, detail: str, transient: bool = False) -> None:
+    def __init__(
+        self, code: str, detail: str, transient: bool = False, retry_after: float | None = None
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.transient = transient
+        self.retry_after = retry_after
 
 
 def is_public(address: str) -> bool:
@@ -89,19 +94,21 @@ class Fetcher:
     max_bytes: int = 64 * MIB
     timeout_s: float = 30.0
     offline: bool = False
+    attempts: int = _ATTEMPTS
     resolve: Resolve = resolve
     ssl_context: ssl.SSLContext = field(
         default_factory=lambda: httpx.create_ssl_context(trust_env=False), repr=False
     )
 
     def fetch(self, url: str) -> bytes:
-        """The body of the answer; raises FetchError. Failures that may pass are tried 3 times."""
+        """The body of the answer; raises FetchError. Failures that may pass are tried again."""
         if self.offline:
             raise FetchError("url-offline", "POOL5_OFFLINE is set: nothing is fetched by URL")
         deadline = time.monotonic() + self.timeout_s
         attempts = tenacity.Retrying(
             stop=tenacity.stop_any(
-                tenacity.stop_after_attempt(_ATTEMPTS), tenacity.stop_before_delay(self.timeout_s)
+                tenacity.stop_after_attempt(self.attempts),
+                tenacity.stop_before_delay(self.timeout_s),
             ),
             wait=tenacity.wait_random_exponential(multiplier=0.4, max=2.0),
             retry=tenacity.retry_if_exception(_is_transient),
@@ -134,7 +141,8 @@ class Fetcher:
                 if response.status != 200:
                     detail = f"{target.host} answered with status {response.status}"
                     transient = response.status in _TRANSIENT_STATUS
-                    raise FetchError("url-status", detail, transient)
+                    after = _seconds(fields.get(b"retry-after"))
+                    raise FetchError("url-status", detail, transient, after)
                 return self._body(fields.get(b"content-length", b"0"), response.iter_stream())
         except (TimeoutError, httpcore.TimeoutException) as error:
             detail = f"{target.host} did not answer within {self.timeout_s:g} s"
@@ -186,6 +194,17 @@ def _origin_form(target: httpx.URL) -> httpcore.URL:
     return httpcore.URL(
         scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path
     )
+
+
+def _seconds(said: bytes | None) -> float | None:
+    """A Retry-After in seconds; it may be a date as well (RFC 9110, 10.2.3)."""
+    if said is None or said.strip().isdigit():
+        return None if said is None else float(said)
+    try:
+        when = parsedate_to_datetime(said.decode("latin-1"))
+        return max(0.0, when.timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -7,22 +7,28 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection
 
-from index import Collection, FileOutcome, NewItem, Outcome, check_id
+from index import Collection, DiskError, FileOutcome, NewItem, Outcome, check_id
 from index.grids import pack
 from models import Extractor
 from service import tracing
 from service.batcher import Vectors
 from service.clock import Clock
 from service.engine import Engine, kept_grids
-from service.indexing.source import Entry, handfuls
+from service.indexing.source import (
+    Entry,
+    Interrupted,
+    SourceVanishedError,
+    handfuls,
+    never,
+)
 from service.lanes import Lane
 from service.problems import KNOWN, problem_of
 
@@ -37,6 +43,14 @@ COMMIT_S = 0.5
 AHEAD = 64
 AHEAD_BYTES = 256 * 1024 * 1024
 """What is read ahead of the picture that is committed next: this bounds the memory of a job."""
+
+PATIENCE_S = 0.1
+"""How often a wait looks up to see whether it is still wanted."""
+
+NOBODYS = (Interrupted, SourceVanishedError, DiskError)
+"""What ends an ingest and is no picture's outcome."""
+
+T = TypeVar("T")
 
 UNKNOWN = ("", None)
 """SHA-256 and stamp of an item that is not there."""
@@ -54,6 +68,9 @@ class _Read:
     vectors: Future[Vectors] | None = None
 
 
+Ahead = deque[tuple[Entry, Future[_Read]]]
+"""What is read ahead of the picture that is committed next."""
+
 Record = Callable[[Connection, list[FileOutcome]], None]
 """Told of the outcomes inside the transaction that makes them true."""
 
@@ -61,25 +78,29 @@ Record = Callable[[Connection, list[FileOutcome]], None]
 def ingest(
     engine: Engine,
     collection: Collection,
-    entries: Iterable[Entry],
+    entries: Iterable[Entry | None],
     record: Record | None = None,
     job: str | None = None,
     lane: Lane = "bulk",
     clock: Clock | None = None,
+    check: Callable[[], None] = never,
 ) -> Iterator[list[FileOutcome]]:
     """Index entries in their order; yields the outcomes of each commit, once it is durable.
 
-    What the time of the clock is too short for fails, with `request-timeout`. `job` is whom traces
-    name it for.
+    None among the entries: the next one is not there yet. `check` is called while anything is
+    waited for, and may raise to end it. What the time of the clock is too short for fails, with
+    `request-timeout`. `job` is whom traces name it for. Raises DiskError and SourceVanishedError,
+    which no picture is to blame for.
     """
-    work = _Work(engine, collection, engine.extractor(collection), lane, clock or Clock())
+    extractor = engine.extractor(collection)
+    work = _Work(engine, collection, extractor, lane, clock or Clock(), check)
     left = handfuls(entries)
-    ahead: deque[tuple[Entry, Future[_Read]]] = deque()
+    ahead: Ahead = deque()
 
     def fill() -> None:
         while len(ahead) < AHEAD and sum(entry.held for entry, _ in ahead) < AHEAD_BYTES:
-            few = next(left, [])
-            if not few:
+            few = next(left, None)
+            if few is None or (ahead and not few):
                 return
             known = collection.known([entry.item_id for entry in few if entry.item_id])
             for entry in few:
@@ -92,11 +113,7 @@ def ingest(
         while more:
             with tracing.span("batch", collection=collection.name, job=job):
                 fill()
-                settled: list[tuple[Entry, NewItem | FileOutcome]] = []
-                soon = time.monotonic() + COMMIT_S
-                while ahead and len(settled) < COMMIT and time.monotonic() < soon:
-                    entry, read = ahead.popleft()
-                    settled.append((entry, work.settle(entry, read)))
+                settled = work.settled(ahead)
                 if settled:
                     with tracing.span("commit", pictures=len(settled)):
                         outcomes = _commit(collection, settled, record)
@@ -128,6 +145,7 @@ class _Work:
     extractor: Extractor
     lane: Lane
     clock: Clock
+    check: Callable[[], None]
 
     def read(self, entry: Entry, known: tuple[str, str | None]) -> _Read:
         """Everything up to the network's queue, in a thread that reads."""
@@ -158,18 +176,35 @@ class _Work:
         )
         return _Read(item_id, sha256, metadata, picture.width, picture.height, vectors)
 
-    def settle(self, entry: Entry, reading: Future[_Read]) -> NewItem | FileOutcome:
-        """Wait for a picture's descriptors; an error becomes its outcome."""
+    def settled(self, ahead: Ahead) -> list[tuple[Entry, NewItem | FileOutcome]]:
+        """What the next commit is to have, taken from what is read ahead."""
+        settled: list[tuple[Entry, NewItem | FileOutcome]] = []
+        soon = time.monotonic() + COMMIT_S
+        try:
+            while ahead and len(settled) < COMMIT and time.monotonic() < soon:
+                entry, read = ahead.popleft()
+                settled.append((entry, self._settle(entry, read)))
+        except NOBODYS:
+            ready = (result for _, result in settled if isinstance(result, NewItem))
+            self.collection.abandon({item.sha256 for item in ready})
+            raise
+        return settled
+
+    def _settle(self, entry: Entry, reading: Future[_Read]) -> NewItem | FileOutcome:
+        """Wait for a picture's descriptors; an error becomes its outcome, unless it is nobody's."""
         collection = self.collection
         try:
-            read = self.clock.outcome(reading, "picture")
+            read = self._awaited(reading, "picture")
             if read.vectors is None:
                 return FileOutcome(entry.reference, read.item_id, "unchanged", None, None)
+        except NOBODYS:
+            reading.add_done_callback(partial(_give_up, collection))
+            raise
         except Exception as error:  # noqa: BLE001 - one picture must not fail the others
             reading.add_done_callback(partial(_give_up, collection))
             return _failed(entry, error)
         try:
-            seen = self.clock.outcome(read.vectors, "descriptor")
+            seen = self._awaited(read.vectors, "descriptor")
             if grids := {name: seen.pop(name) for name in kept_grids(collection)}:
                 collection.pictures.put(read.sha256, "grids", pack(grids))
             item = NewItem(
@@ -184,10 +219,20 @@ class _Work:
                 descriptors=seen,
             )
             collection.check(item)
+        except NOBODYS:
+            collection.abandon([read.sha256])
+            raise
         except Exception as error:  # noqa: BLE001
             collection.abandon([read.sha256])
             return _failed(entry, error)
         return item
+
+    def _awaited(self, future: Future[T], what: str) -> T:
+        """The outcome of what was queued; `check` may end the wait."""
+        while self.check is not never and not future.done():
+            self.check()
+            wait([future], PATIENCE_S)
+        return self.clock.outcome(future, what)
 
 
 def _failed(entry: Entry, error: Exception) -> FileOutcome:

@@ -120,8 +120,6 @@ REMEDIES: Mapping[str, str] = {
     "source-file-unreadable": "The service may not read the file: correct its permissions.",
     "source-folder-unreadable": "The service may not list the folder: correct its permissions.",
     "source-vanished": "The folder or mount went away during the job: bring it back, retry.",
-    "storage-full": "The disk is full: make room; the job goes on where it stopped.",
-    "storage-failing": "The disk reports errors: see the system's log, restore elsewhere.",
     # URLs
     "url-forbidden": "Only public http(s) addresses, of POOL5_URL_HOSTS if set, are fetched.",
     "url-invalid": "No URL with host, and without user and password: correct it.",

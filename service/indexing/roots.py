@@ -2,11 +2,11 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from service.indexing.source import SourceError, printable
+from service.indexing.source import SourceError, SourceVanishedError, printable
 
 
 def resolve_under(path: Path, roots: Sequence[Path]) -> Path:
@@ -28,6 +28,33 @@ def resolve_under(path: Path, roots: Sequence[Path]) -> Path:
             "add its folder to POOL5_IMAGE_ROOTS",
         )
     return real
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """What tells a folder from another in its place; None where there is none.
+
+    A volume that is unmounted leaves an empty folder behind: that is another one.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # A name longer than any file system takes, or none.
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else None
+
+
+class Presence:
+    """Folders that were there when reading began, and must be for a file to be called missing."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        seen = {folder: identity_of(folder) for folder in folders}
+        self._identities = {folder: it for folder, it in seen.items() if it is not None}
+
+    def check(self) -> None:
+        """Raise SourceVanishedError where one is gone, or another lies in its place."""
+        for folder, identity in self._identities.items():
+            if identity_of(folder) != identity:
+                detail = f"{printable(str(folder))} is not there any more: bring it back"
+                raise SourceVanishedError("source-vanished", detail)
 
 
 def read_under(path: Path, roots: Sequence[Path], max_bytes: int) -> bytes:

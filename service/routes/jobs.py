@@ -101,11 +101,22 @@ def get_job(request: Request, job: JobDep) -> JobBody:
 
 @router.delete("/jobs/{job}", status_code=202, responses=forms.problems(404, 503, 507))
 def cancel_job(engine: EngineDep, request: Request, job: JobDep) -> JobBody:
-    """Cancel a job. What it has indexed stays."""
-    cancelled = engine.catalog.jobs.request_cancel(job.id)
-    if cancelled.state in FINISHED:
+    """Cancel a job, at once. What it has indexed stays."""
+    cancelled = engine.catalog.jobs.cancel(job.id)
+    if cancelled.state == "cancelled":
         spool.discard(cancelled.source)
     return body(cancelled, request.app.state.runner)
+
+
+@router.post("/jobs/{job}/retry", status_code=202, responses=forms.problems(404, 409))
+def retry_job(engine: EngineDep, request: Request, job: JobDep) -> JobBody:
+    """Go on with a job that has ended: with its failed files, and those it did not get to."""
+    if spool.is_missing(job.source):
+        detail = f"the upload of job {job.id} is not kept any more: upload it again"
+        raise Problem("job-source-gone", detail)
+    again = engine.catalog.jobs.retry(job.id)
+    request.app.state.runner.wake()
+    return body(again, request.app.state.runner)
 
 
 @router.get("/jobs/{job}/errors", responses=forms.problems(404))
@@ -160,6 +171,7 @@ def body(job: Job, runner: JobRunner) -> JobBody:
         done=job.done,
         failed=job.failed,
         unchanged=job.unchanged,
+        retries=job.retries,
         rate=round(rate, 2) if rate is not None else None,
         eta_s=round(eta, 1) if eta is not None else None,
         problem=ProblemBody(**job.problem) if job.problem else None,

@@ -33,9 +33,12 @@ class JobBody(BaseModel):
     done: int
     failed: int
     unchanged: int
+    retries: int = Field(0, description="how often its failed files were tried again")
     rate: float | None = Field(description="files per second over the last seconds")
     eta_s: float | None
-    problem: ProblemBody | None = None
+    problem: ProblemBody | None = Field(
+        None, description="why the job failed, or why one that is queued waits"
+    )
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

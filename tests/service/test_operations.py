@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 AT_THE_MERGE = (
     "client-gone", "forward-", "decode", "key-", "keys-", "scope-", "rate-", "host-", "origin-",
-    "collection-forbidden", "request-too-slow", "job-", "storage-", "archive-member-archive",
+    "collection-forbidden", "request-too-slow", "job-", "archive-member-archive",
     "source-vanished", "duplicates-", "restore-", "snapshot-", "catalog-missing",
 )  # fmt: skip
 """What branches beside this one say; to be removed when they are there."""
