@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, delete, insert, select, text
 
-from index import jobs, tables
+from index import jobs, keys, tables
 from index.collection import Collection
 from index.database import Database
 from index.errors import CollectionError
@@ -32,6 +32,7 @@ class Catalog:
         self.folder = folder
         self.database = database
         self.jobs = jobs.Jobs(database)
+        self.keys = keys.Keys(database)
         self._opening = threading.Lock()
         self._open: dict[int, Collection] = {}
 

@@ -44,6 +44,15 @@ STATUS: Mapping[str, int] = {
     "shutting-down": 503,
     "manifest-not-allowed": 403,
     "catalog-": 503,
+    "key-missing": 401,
+    "key-refused": 401,
+    "key-unknown": 404,
+    "scope-missing": 403,
+    "collection-forbidden": 403,
+    "origin-forbidden": 403,
+    "request-too-slow": 408,
+    "host-unknown": 421,
+    "rate-limited": 429,
 }
 
 
@@ -51,6 +60,7 @@ HTTP_CODES: Mapping[int, str] = {
     400: "request-malformed",
     404: "not-found",
     405: "method-not-allowed",
+    408: "request-too-slow",
     413: "request-too-large",
 }
 
@@ -91,6 +101,14 @@ def details(code: str, detail: str, status: int) -> dict[str, Any]:
     }
 
 
+def response(
+    path: str, problem: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """An answer that is a problem, for a request to `path`."""
+    body = {**problem, "instance": path}
+    return JSONResponse(body, problem["status"], headers, media_type=MEDIA_TYPE)
+
+
 KNOWN = (ModelsError, CollectionError, SourceError, FetchError, Problem)
 """Errors whose code and message are for the caller."""
 
@@ -99,8 +117,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of the application with problem details."""
 
     def answer(request: Request, problem: dict[str, Any], headers: Any = None) -> JSONResponse:
-        body = {**problem, "instance": request.url.path}
-        return JSONResponse(body, problem["status"], headers, media_type=MEDIA_TYPE)
+        return response(request.url.path, problem, headers)
 
     async def known(request: Request, error: Exception) -> JSONResponse:
         return answer(request, problem_of(error), getattr(error, "headers", None))

@@ -1,6 +1,5 @@
 """`pool5 serve`."""
 
-import ipaddress
 import signal
 import sys
 from pathlib import Path
@@ -19,6 +18,8 @@ from service.cli.index import report, source_of
 from service.cli.options import all_settings, status, takes_settings
 from service.cli.progress import opened, run_job
 from service.engine import DEFAULT
+from service.security.callers import check_start, is_loopback
+from service.security.connections import bounded
 from service.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -40,9 +41,10 @@ def serve(
     logs.configure(settings.log_format)
     # uvicorn drains and then raises the signal again: asked to end, we end well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    if not _is_loopback(settings.host):
+    if settings.insecure and not is_loopback(settings.host):
         logger.warning("anyone who reaches this address can read and write", host=settings.host)
     with opened(settings) as engine:
+        check_start(engine.catalog.keys, settings)
         collection = engine.catalog.collection(DEFAULT)
         if demo and index is None:
             index = settings.data / "demo-gallery"
@@ -57,6 +59,11 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            http=bounded(settings.header_timeout_s),
+            ws="none",
+            limit_concurrency=settings.max_connections,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
             timeout_graceful_shutdown=8,
         )
         socket = config.bind_socket()
@@ -77,10 +84,3 @@ class _Server(uvicorn.Server):
         """A signal came."""
         self._app.state.stopping.set()
         super().handle_exit(sig, frame)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

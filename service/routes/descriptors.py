@@ -16,6 +16,7 @@ from service.query import describe
 from service.routes import EngineDep
 from service.schemas.base import ProblemBody
 from service.schemas.networks import DescriptorsBody
+from service.security.access import charge
 
 router = APIRouter(prefix="/v1", tags=["descriptors"])
 
@@ -54,6 +55,7 @@ async def describe_pictures(engine: EngineDep, request: Request) -> Any:
         uploads = forms.files(form, "files", "file")
         if not uploads or not isinstance(given.get("spec"), str):
             raise Problem("request-invalid", "send at least one picture in `files`, and a `spec`")
+        charge(request, len(uploads))
         weights = str(given.get("weights", "auto"))
         body = await run_in_threadpool(_describe, engine, given["spec"], weights, uploads)
     if not npy:

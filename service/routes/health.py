@@ -17,6 +17,7 @@ from service.forms import problems
 from service.query import Query, search
 from service.routes import EngineDep
 from service.schemas.health import LiveBody, ReadyBody
+from service.security.access import CallerDep
 
 router = APIRouter(tags=["health"])
 
@@ -32,15 +33,23 @@ async def live() -> LiveBody:
 
 
 @router.get("/health/ready", responses={**problems(), 503: {"model": ReadyBody}})
-def ready(engine: EngineDep, request: Request, response: Response) -> ReadyBody:
-    """Whether a real forward pass and a real search just worked (503 where not)."""
+def ready(engine: EngineDep, caller: CallerDep, request: Request, response: Response) -> ReadyBody:
+    """Whether a real forward pass and a real search just worked (503 where not).
+
+    What collections there are is only told to those who may read them all.
+    """
     state = request.app.state
     asked = time.monotonic()
     if state.probed is None or asked - state.probed[0] > REMEMBER_S:
         state.probed = (asked, _probe(engine))
     body: ReadyBody = state.probed[1]
     response.status_code = 200 if body.ready else 503
-    return body
+    return body if caller.may("read") and caller.collections is None else _discreet(body)
+
+
+def _discreet(body: ReadyBody) -> ReadyBody:
+    checks = {name: said if said == "ok" else "failed" for name, said in body.checks.items()}
+    return body.model_copy(update={"notices": [], "checks": checks})
 
 
 def _probe(engine: Engine) -> ReadyBody:

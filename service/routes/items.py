@@ -1,5 +1,6 @@
 """`/v1/collections/{c}/items`: uploading, reading, changing and removing items."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -18,6 +19,8 @@ from service.problems import Problem, details, status_of
 from service.routes import CollectionDep, EngineDep
 from service.schemas.base import ProblemBody
 from service.schemas.items import ItemBody, ItemsBody, MetadataPatch, OutcomeBody, OutcomesBody
+from service.security.access import charge
+from service.security.audit import MOST_IDS, note
 
 router = APIRouter(prefix="/v1/collections/{collection}/items", tags=["items"])
 
@@ -53,8 +56,14 @@ async def upload_items(
         uploads = forms.files(form, "files", "file")
         if not uploads:
             raise Problem("request-invalid", "send at least one picture in the field `files`")
+        charge(request, len(uploads))
         entries = _entries(engine, uploads, form)
         outcomes = await run_in_threadpool(_index, engine, collection, entries)
+    note(
+        request,
+        items=[outcome.id for outcome in outcomes[:MOST_IDS]],
+        counts=Counter(outcome.status for outcome in outcomes),
+    )
     return OutcomesBody(items=outcomes)
 
 

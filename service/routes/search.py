@@ -12,6 +12,7 @@ from service.problems import Problem
 from service.query import Example, Query, search
 from service.routes import CollectionDep, EngineDep
 from service.schemas.search import NeighbourBody, NeighboursBody, Reference, SearchBody, TookBody
+from service.security.access import charge
 
 router = APIRouter(prefix="/v1", tags=["search"])
 
@@ -68,6 +69,7 @@ async def search_collection(
             body = forms.validated(SearchBody, forms.fields(form))
             limit = engine.settings.max_picture_bytes + 1
             pictures = [await upload.read(limit) for upload in forms.files(form, "file", "files")]
+            charge(request, len(pictures))
     answer = await run_in_threadpool(search, engine, collection, _query(body, pictures))
     return NeighboursBody(
         neighbours=[
