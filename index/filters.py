@@ -24,6 +24,7 @@ DEEPEST = 8
 MOST_TERMS = 100
 MOST_VALUES = 1_000
 LONGEST_FIELD = 200
+LONGEST_VALUE = 10_000
 
 METADATA = tables.items.c.metadata
 COMPARED: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -166,6 +167,8 @@ def _bindable(value: Any, place: str) -> Any:
     try:
         if isinstance(value, str):
             value.encode()
+            if len(value) > LONGEST_VALUE:
+                raise _invalid(place, f"it is longer than {LONGEST_VALUE} characters")
             return value
         if not math.isfinite(value):
             raise _invalid(place, "a finite number is expected")

@@ -124,8 +124,8 @@ class Keys:
         old, now = self.get(key_id), self._clock()
         if not old.holds(now):
             raise _invalid(f"{key_id} no longer holds: add a new one")
-        lifetime = old.expires_at and old.expires_at - old.created_at
-        made = self.add(old.name, old.scope, old.collections, lifetime and now + lifetime)
+        until = now + (old.expires_at - old.created_at) if old.expires_at else None
+        made = self.add(old.name, old.scope, old.collections, until)
         if not grace:
             self.revoke(key_id)
         else:

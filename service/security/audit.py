@@ -32,7 +32,7 @@ class AuditLog:
     """Writes lines to where the settings say; several processes may write to one folder."""
 
     def __init__(self, settings: Settings) -> None:
-        self._log = logging.Logger("pool5.audit")  # noqa: LOG001 - nobody else's, and not for ever
+        self._log = logging.Logger("pool5.audit")
         if settings.audit in ("file", "both"):
             self._log.addHandler(_file(settings))
         if settings.audit in ("stdout", "both"):
@@ -78,7 +78,8 @@ class Audit:
             await self.app(scope, receive, send)
             return
         status = 0
-        state["noted"] = noted = {}
+        noted: dict[str, Any] = {}
+        state["noted"] = noted
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -114,7 +115,7 @@ def _user() -> str:
         return "unnamed"
 
 
-class _File(ConcurrentRotatingFileHandler):  # type: ignore[misc]
+class _File(ConcurrentRotatingFileHandler):
     """Says what is wrong in the service's log, since a request must not fail for it."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002

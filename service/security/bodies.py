@@ -60,7 +60,7 @@ class _Body:
         self.is_over = not self._declared and b"transfer-encoding" not in headers
 
     async def receive(self) -> Message:
-        """The next part. Raises HTTPException 413 and 408, which FastAPI's body parser passes on."""
+        """The next part; raises HTTPException 413 and 408, which FastAPI's parser passes on."""
         if self.is_over:
             return await self._receive()
         if self._declared > self._limit:

@@ -44,7 +44,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Headers are counted before they are parsed; what of them is a body's is not known yet."""
+        """What comes while headers are due counts as headers, until they are complete."""
         if self._in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
@@ -53,7 +53,6 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
-        self._header_bytes = 0
         self._await_headers()
         super().on_message_begin()
 
@@ -66,16 +65,31 @@ class BoundedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The request is one."""
         self._stop_waiting()
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > MAX_HEADER_BYTES:
+            self._end(_TOO_LARGE)
         if not self.transport.is_closing():
             super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """A part of the body; that of a request which was refused here belongs to nobody."""
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of the body."""
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
     def _await_headers(self) -> None:
-        self._stop_waiting()
+        if self._deadline is not None:
+            self._deadline.cancel()
         self._in_headers = True
         self._deadline = self.loop.call_later(self.header_timeout_s, self._end, _TOO_SLOW)
 
     def _stop_waiting(self) -> None:
         self._in_headers = False
+        self._header_bytes = 0
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

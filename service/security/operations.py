@@ -62,7 +62,7 @@ ANSWER_FOR_THEIR_CALLER = frozenset(
         "GET /v1/jobs/{job}/events",
     }
 )
-"""Operations without a collection in their path that look at the caller's collections by themselves.
+"""Operations without a collection in their path that look at the caller's collections themselves.
 
 A key that is for some collections may call these and no others.
 """
@@ -94,8 +94,8 @@ _Pattern = tuple[str, str, re.Pattern[str], Scope | None]
 
 
 def _compiled() -> tuple[_Pattern, ...]:
-    rows = ((*row.split(" "), scope) for row, scope in OPERATIONS.items())
-    return tuple((method, path, compile_path(path)[0], scope) for method, path, scope in rows)
+    rows = ((row.partition(" "), scope) for row, scope in OPERATIONS.items())
+    return tuple((method, path, compile_path(path)[0], scope) for (method, _, path), scope in rows)
 
 
 _PATTERNS = _compiled()

@@ -1,7 +1,6 @@
 """One service with keys for all tests of who may do what."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from fastapi import FastAPI

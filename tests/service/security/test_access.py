@@ -239,7 +239,9 @@ def test_no_other_address_is_listened_on_without_keys(tmp_path: Path, host: str)
 
 def test_which_probes_are_open_is_a_setting(locked_settings: Settings) -> None:
     update = {"open_paths": ("/metrics",), "data": locked_settings.data / "probes"}
-    with Engine(locked_settings.model_copy(update=update)) as engine:
-        with TestClient(create_app(engine)) as client:
-            assert client.get("/metrics").status_code == 200
-            assert client.get("/health/live").status_code == 401
+    with (
+        Engine(locked_settings.model_copy(update=update)) as engine,
+        TestClient(create_app(engine)) as client,
+    ):
+        assert client.get("/metrics").status_code == 200
+        assert client.get("/health/live").status_code == 401

@@ -89,9 +89,9 @@ def test_where_it_goes_is_a_setting(
     in_file: int,
     on_stdout: int,
 ) -> None:
-    with Engine(settings.model_copy(update={"audit": audit})) as engine:
-        with TestClient(create_app(engine)) as client:
-            client.delete(f"{ITEMS}/none")
+    chosen = settings.model_copy(update={"audit": audit})
+    with Engine(chosen) as engine, TestClient(create_app(engine)) as client:
+        client.delete(f"{ITEMS}/none")
     path = settings.data / FILE
     assert (len(lines(settings.data)) if path.exists() else 0) == in_file
     assert capsys.readouterr().out.count('"DELETE /v1/collections/{collection}') == on_stdout
