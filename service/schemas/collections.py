@@ -1,11 +1,13 @@
 """Collections as they go over the wire."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.schemas.base import Keep, Strict
+
+Short = Annotated[str, Field(max_length=500)]
 
 
 class IndexPolicy(Strict):
@@ -34,9 +36,12 @@ class NewCollection(Strict):
         },
     )
     name: str = Field(description="lower-case letters, digits, - and _, 1 to 64 characters")
-    spaces: dict[str, str] | None = Field(None, description="descriptor specs by name of space")
-    weights: dict[str, str] = Field(
+    spaces: dict[str, Short] | None = Field(
+        None, max_length=16, description="descriptor specs by name of space"
+    )
+    weights: dict[str, Short] = Field(
         default_factory=dict,
+        max_length=16,
         description="per network: auto, imagenet1k_v1, embedded, untrained, or a file in the "
         "weights folder, with :caffe behind it where it wants that preprocessing",
     )
