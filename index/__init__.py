@@ -5,6 +5,7 @@ from index.collection import Collection
 from index.errors import CollectionError, DiskError
 from index.item import Item, Neighbour, NewItem, Outcome, check_id
 from index.jobs import FileOutcome, Job, Jobs
+from index.keys import Key, Keys
 from index.pictures import PictureStore
 from index.ranking.expansion import Expansion
 from index.ranking.reranking import Reranking
@@ -21,6 +22,8 @@ __all__ = [
     "Item",
     "Job",
     "Jobs",
+    "Key",
+    "Keys",
     "Neighbour",
     "NewItem",
     "Outcome",

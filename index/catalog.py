@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, delete, insert, select, text
 
-from index import disk, jobs, tables
+from index import disk, jobs, keys, tables
 from index.collection import Collection
 from index.database import Database
 from index.errors import CollectionError
@@ -33,6 +33,7 @@ class Catalog:
         self.watched = watched
         self.database = database
         self.jobs = jobs.Jobs(database)
+        self.keys = keys.Keys(database)
         self._opening = threading.Lock()
         self._open: dict[int, Collection] = {}
 

@@ -25,6 +25,7 @@ DEEPEST = 8
 MOST_TERMS = 100
 MOST_VALUES = 1_000
 LONGEST_FIELD = 200
+LONGEST_VALUE = 10_000
 
 METADATA = tables.items.c.metadata
 JOINED = ("and", "or", "not")
@@ -224,6 +225,8 @@ def _bindable(value: Any, place: str) -> Any:
     try:
         if isinstance(value, str):
             value.encode()
+            if len(value) > LONGEST_VALUE:
+                raise _invalid(place, f"it is longer than {LONGEST_VALUE} characters")
             return value
         if not math.isfinite(value):
             raise _invalid(place, "a finite number is expected")

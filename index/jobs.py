@@ -8,7 +8,7 @@ cancellation, can write nothing more: every write asks in its own transaction wh
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
@@ -107,11 +107,18 @@ class Jobs:
         with self._database.reading() as connection:
             return _job(connection, job_id)
 
-    def list(self, collection: str | None = None, limit: int = 100) -> list[Job]:
-        """At most `limit` jobs, the newest first, of one collection or of all."""
+    def list(
+        self,
+        collection: str | None = None,
+        limit: int = 100,
+        among: Collection[str] | None = None,
+    ) -> list[Job]:
+        """At most `limit` jobs, the newest first, of one collection, `among` some, or of all."""
         query = select(JOBS).order_by(JOBS.c.seq.desc()).limit(limit)
         if collection is not None:
             query = query.where(JOBS.c.collection == collection)
+        if among is not None:
+            query = query.where(JOBS.c.collection.in_(tables.listed(among)))
         with self._database.reading() as connection:
             return [_of(row) for row in connection.execute(query)]
 
@@ -370,7 +377,7 @@ def _end(
             "owner": None,
             "leased_until": None,
             "failed": JOBS.c.failed + failed,
-            "complete": or_(JOBS.c.complete, state == "done"),
+            "complete": or_(JOBS.c.complete, literal(state == "done")),
             **values,
         }
         connection.execute(update(JOBS).where(JOBS.c.seq == seq).values(ended))

@@ -177,6 +177,20 @@ file_outcomes = _numbered(
     Index("file_outcomes_by_status", "job_seq", "status", "seq"),
 )
 
+# Whoever may call the service; a key that ended stays, as the record of who it was.
+api_keys = _numbered(
+    "api_keys",
+    Column("seq", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("collections", JSON(none_as_null=True)),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
+)
+
 
 def listed(values: Iterable[str] | Iterable[int] | Iterable[float]) -> Select[Any]:
     """Any number of values as a subquery for `in_`, bound as one parameter."""

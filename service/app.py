@@ -33,16 +33,18 @@ from service.schemas.base import ProblemBody
 from service.schemas.explain import ExplainBody
 from service.schemas.jobs import NewJob
 from service.schemas.search import SearchBody
-from service.security import Guard
+from service.security import protect
 from service.watchdog import Stage
 from service.watching import RecallWatcher
 
 PAGE = Path(__file__).parent / "page"
 
+ANY_ROUTE = (401, 403, 408, 413, 421, 429)
+"""What `security` answers before any route does."""
+
 
 def create_app(engine: Engine) -> FastAPI:
     """The service over an engine, which whoever opened it closes after the service has ended."""
-    settings = engine.settings
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -52,7 +54,7 @@ def create_app(engine: Engine) -> FastAPI:
         app.state.runner = runner
         app.state.probe = health.Probe(engine)
         jobs_left = await run_in_threadpool(engine.catalog.jobs.list, None, 10_000)
-        spool.sweep(settings.data, jobs_left)
+        spool.sweep(engine.settings.data, jobs_left)
         runner.start()
         watcher = RecallWatcher(engine.catalog)
         watcher.start()
@@ -80,7 +82,7 @@ def create_app(engine: Engine) -> FastAPI:
         app.include_router(resource.router)
     _add_pages(app)
     _describe_bodies(app)
-    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes)
+    protect(app, engine)
     app.add_middleware(Observe)
     return app
 
@@ -124,6 +126,8 @@ def _describe_bodies(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}, {}]
         for model in (SearchBody, ExplainBody, NewJob, ProblemBody):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             document["components"]["schemas"].update(schema.pop("$defs", {}))
@@ -132,6 +136,8 @@ def _describe_bodies(app: FastAPI) -> None:
             operation["responses"].setdefault("503", problem_responses(503)[503])
             if "HTTPValidationError" in json.dumps(operation["responses"].get("422", {})):
                 operation["responses"]["422"] = problem_responses(422)[422]
+            for status, response in problem_responses(*ANY_ROUTE).items():
+                operation["responses"].setdefault(str(status), response)
         document["components"]["schemas"].pop("HTTPValidationError", None)
         document["components"]["schemas"].pop("ValidationError", None)
         return document

@@ -26,6 +26,10 @@ _TRANSIENT_STATUS = frozenset((408, 425, 429, 500, 502, 503, 504))
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # What IANA has given out as global unicast; what is left of IPv6 is for special purposes.
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
+# Special purposes (IANA) that `ipaddress` of some Python versions takes for global.
+_SPECIAL = tuple(
+    map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "3fff::/20"))
+)
 _HEADERS = [
     (b"User-Agent", b"pool5"),
     (b"Accept", b"image/*,*/*;q=0.1"),
@@ -69,7 +73,8 @@ def is_public(address: str) -> bool:
         if inside is None and ip not in _GLOBAL_V6:
             return False
         ip = inside or ip
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved)
+    special = any(ip in network for network in _SPECIAL)
+    return ip.is_global and not (special or ip.is_multicast or ip.is_reserved)
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -121,7 +126,7 @@ class Fetcher:
         backend = _CheckedBackend(self._admitted, deadline)
         with httpcore.ConnectionPool(self.ssl_context, network_backend=backend) as pool:
             for _ in range(_REDIRECTS + 1):
-                if self.allowed_hosts is not None and target.host not in self.allowed_hosts:
+                if not self._may_ask(target):
                     detail = f"{target.host} is not among the hosts that may be fetched from"
                     raise FetchError("url-forbidden", detail)
                 answer = self._answer(pool, target)
@@ -129,6 +134,13 @@ class Fetcher:
                     return answer
                 target = answer
         raise FetchError("url-forbidden", f"more than {_REDIRECTS} redirects")
+
+    def _may_ask(self, target: httpx.URL) -> bool:
+        if self.allowed_hosts is None:
+            return True
+        return _canonical(target) in {
+            _canonical(httpx.URL(scheme="http", host=host)) for host in self.allowed_hosts
+        }
 
     def _answer(self, pool: httpcore.ConnectionPool, target: httpx.URL) -> bytes | httpx.URL:
         """The body, or where the answer sends us."""
@@ -188,6 +200,11 @@ def _parsed(url: str, base: httpx.URL | None = None) -> httpx.URL:
         detail = "a URL needs a host and a port that can be, and no user name or password"
         raise FetchError("url-invalid", detail)
     return target
+
+
+def _canonical(target: httpx.URL) -> str:
+    """The host as it is compared: lower case, international names in ASCII, no dot at the end."""
+    return target.raw_host.decode().lower().removesuffix(".")
 
 
 def _origin_form(target: httpx.URL) -> httpcore.URL:

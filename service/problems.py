@@ -60,6 +60,15 @@ STATUS: Mapping[str, int] = {
     "internal-error": 500,
     "not-found": 404,
     "method-not-allowed": 405,
+    "key-missing": 401,
+    "key-refused": 401,
+    "key-unknown": 404,
+    "scope-missing": 403,
+    "collection-forbidden": 403,
+    "origin-forbidden": 403,
+    "request-too-slow": 408,
+    "host-unknown": 421,
+    "rate-limited": 429,
 }
 
 
@@ -67,6 +76,7 @@ HTTP_CODES: Mapping[int, str] = {
     400: "request-malformed",
     404: "not-found",
     405: "method-not-allowed",
+    408: "request-too-slow",
     413: "request-too-large",
 }
 
@@ -109,6 +119,14 @@ def details(code: str, detail: str, status: int) -> dict[str, Any]:
     }
 
 
+def response(
+    path: str, problem: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """An answer that is a problem, for a request to `path`."""
+    body = {**problem, "instance": path}
+    return JSONResponse(body, problem["status"], headers, media_type=MEDIA_TYPE)
+
+
 def _allowed(request: Request) -> list[str]:
     """The methods of every route at this path; the router names those of the first alone."""
     routes = [route for route in request.app.routes if not isinstance(route, Mount)]
@@ -129,8 +147,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of the application with problem details."""
 
     def answer(request: Request, problem: dict[str, Any], headers: Any = None) -> JSONResponse:
-        body = {**problem, "instance": request.url.path}
-        return JSONResponse(body, problem["status"], headers, media_type=MEDIA_TYPE)
+        return response(request.url.path, problem, headers)
 
     async def known(request: Request, error: Exception) -> JSONResponse:
         return answer(request, problem_of(error), getattr(error, "headers", None))

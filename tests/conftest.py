@@ -41,3 +41,4 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("POOL5_OFFLINE", "1")
+    monkeypatch.setenv("POOL5_HOSTS", "testserver")  # as starlette's client calls it

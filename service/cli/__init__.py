@@ -12,6 +12,7 @@ from service.cli import (
     evaluate,
     gallery,
     index,
+    keys,
     networks,
     search,
     serve,
@@ -32,6 +33,7 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("describe")(describe.describe)
 app.command("networks")(networks.networks)
+app.add_typer(keys.app, name="keys")
 app.add_typer(weights.app, name="weights")
 app.add_typer(train.app, name="train")
 app.command("whiten")(whiten.whiten)

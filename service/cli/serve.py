@@ -1,6 +1,5 @@
 """`pool5 serve`."""
 
-import ipaddress
 import math
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,8 @@ from service.cli.options import all_settings, status, takes_settings
 from service.cli.progress import opened, run_job
 from service.draining import CLOSING_S, Drain, Server
 from service.engine import DEFAULT
+from service.security.callers import check_start, is_loopback
+from service.security.connections import bounded
 from service.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -39,9 +40,10 @@ def serve(
     drain = Drain(settings)
     logger.info("settings", **settings.shown())
     tracing.configure(settings)
-    if not _is_loopback(settings.host):
+    if settings.insecure and not is_loopback(settings.host):
         logger.warning("anyone who reaches this address can read and write", host=settings.host)
     with opened(settings) as engine:
+        check_start(engine.catalog.keys, settings)
         collection = engine.catalog.collection(DEFAULT)
         if demo and index is None:
             index = settings.data / "demo-gallery"
@@ -56,6 +58,11 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            http=bounded(settings.header_timeout_s),
+            ws="none",
+            limit_concurrency=settings.max_connections,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
             timeout_graceful_shutdown=math.ceil(settings.drain_s + CLOSING_S),
         )
         socket = config.bind_socket()
@@ -68,10 +75,3 @@ def serve(
         drain.served()
     tracing.close()
     drain.closed()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

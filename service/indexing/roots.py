@@ -85,8 +85,8 @@ def open_under(path: Path, roots: Sequence[Path]) -> BinaryIO:
     """
     real, shown = resolve_under(path, roots), printable(str(path))
     try:
-        # Without O_NONBLOCK a pipe that nobody writes to would hold the worker for ever.
-        descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        root = next(root for root in map(Path.resolve, roots) if real.is_relative_to(root))
+        descriptor = _opened(real, root)
     except FileNotFoundError as error:
         raise SourceError("source-file-missing", f"{shown} is not there any more") from error
     except OSError as error:
@@ -96,6 +96,27 @@ def open_under(path: Path, roots: Sequence[Path]) -> BinaryIO:
         os.close(descriptor)
         raise SourceError("source-file-not-regular", f"{shown} is not a regular file")
     return os.fdopen(descriptor, "rb")
+
+
+def _opened(real: Path, root: Path) -> int:
+    """A descriptor of a file, reached from its root folder by folder without following any link.
+
+    What was resolved may have become a link since, at any of its folders; then this is an OSError.
+    """
+    base = root if real != root else root.parent
+    *folders, name = real.relative_to(base).parts
+    passing = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+    at = os.open(base, passing)
+    try:
+        for folder in folders:
+            inner = os.open(folder, passing | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = inner
+        # Without O_NONBLOCK a pipe that nobody writes to would hold the worker for ever.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, dir_fd=at)
+    finally:
+        os.close(at)
 
 
 def stamp_of(path: Path) -> str | None:

@@ -17,6 +17,7 @@ from service.query import describe
 from service.routes import SEARCHES, EngineDep
 from service.schemas.base import ProblemBody
 from service.schemas.networks import DescriptorsBody
+from service.security.access import charge
 
 router = APIRouter(prefix="/v1", tags=["descriptors"])
 
@@ -56,6 +57,7 @@ async def describe_pictures(engine: EngineDep, request: Request) -> Any:
         uploads = forms.files(form, "files", "file")
         if not uploads or not isinstance(given.get("spec"), str):
             raise Problem("request-invalid", "send at least one picture in `files`, and a `spec`")
+        charge(request, len(uploads))
         weights = str(given.get("weights", "auto"))
         work = partial(_describe, engine, given["spec"], weights, uploads)
         body = await engine.queries.run(request, work)

@@ -20,6 +20,7 @@ from service.forms import problems
 from service.query import Query, search
 from service.routes import EngineDep
 from service.schemas.health import LiveBody, ReadyBody
+from service.security.access import CallerDep
 
 router = APIRouter(tags=["health"])
 
@@ -40,15 +41,25 @@ async def live(engine: EngineDep, response: Response) -> LiveBody:
 
 
 @router.get("/health/ready", responses={**problems(), 503: {"model": ReadyBody}})
-async def ready(engine: EngineDep, request: Request, response: Response) -> ReadyBody:
-    """Whether a real forward pass and a real search just worked (503 where not)."""
+async def ready(
+    engine: EngineDep, caller: CallerDep, request: Request, response: Response
+) -> ReadyBody:
+    """Whether a real forward pass and a real search just worked (503 where not).
+
+    What collections there are is only told to those who may read them all.
+    """
     if request.app.state.stopping.is_set():
         response.status_code = 503
         return _answer(engine, {"serving": "shutting-down: the service is being stopped"}, [])
     probe: Probe = request.app.state.probe
     body = await probe.body()
     response.status_code = 200 if body.ready else 503
-    return body
+    return body if caller.may("read") and caller.collections is None else _discreet(body)
+
+
+def _discreet(body: ReadyBody) -> ReadyBody:
+    checks = {name: said if said == "ok" else "failed" for name, said in body.checks.items()}
+    return body.model_copy(update={"notices": [], "checks": checks})
 
 
 class Probe:

@@ -1,5 +1,6 @@
 """`/v1/collections/{c}/items`: uploading, reading, changing and removing items."""
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import PurePosixPath
@@ -19,6 +20,8 @@ from service.problems import Problem, details, status_of
 from service.routes import UPLOADS, CollectionDep, EngineDep
 from service.schemas.base import ProblemBody
 from service.schemas.items import ItemBody, ItemsBody, MetadataPatch, OutcomeBody, OutcomesBody
+from service.security.access import charge
+from service.security.audit import MOST_IDS, note
 
 router = APIRouter(prefix="/v1/collections/{collection}/items", tags=["items"])
 
@@ -66,9 +69,15 @@ async def upload_items(
         uploads = forms.files(form, "files", "file")
         if not uploads:
             raise Problem("request-invalid", "send at least one picture in the field `files`")
+        charge(request, len(uploads))
         entries = _entries(engine, uploads, form)
         work = partial(_index, engine, collection, entries)
         outcomes = await engine.uploads.run(request, work)
+    note(
+        request,
+        items=[outcome.id for outcome in outcomes[:MOST_IDS]],
+        counts=Counter(outcome.status for outcome in outcomes),
+    )
     return OutcomesBody(items=outcomes)
 
 

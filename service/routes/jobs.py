@@ -20,12 +20,20 @@ from service.problems import Problem
 from service.routes import CollectionDep, EngineDep
 from service.schemas.base import LARGEST_INTEGER, ProblemBody
 from service.schemas.jobs import FileError, FileErrorsBody, JobBody, JobsBody, NewJob
+from service.security.access import CallerDep
+from service.security.audit import note
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
 
-def _job(engine: EngineDep, job: Annotated[str, PathParameter(description="a job's id")]) -> Job:
-    return engine.catalog.jobs.get(job)
+def _job(
+    engine: EngineDep,
+    caller: CallerDep,
+    job: Annotated[str, PathParameter(description="a job's id")],
+) -> Job:
+    found = engine.catalog.jobs.get(job)
+    caller.check(found.collection)
+    return found
 
 
 JobDep = Annotated[Job, Depends(_job)]
@@ -70,6 +78,7 @@ async def create_job(engine: EngineDep, collection: CollectionDep, request: Requ
         return engine.catalog.jobs.create(collection.name, source)
 
     job = await run_in_threadpool(create)
+    note(request, job=job.id, source=next(name for name in _FIELDS if name in source))
     runner.wake()
     return body(job, runner)
 
@@ -84,12 +93,13 @@ def _one_of(text: NewJob, uploads: Mapping[str, UploadFile]) -> dict[str, Any]:
 @router.get("/jobs", responses=forms.problems(422))
 def list_jobs(
     engine: EngineDep,
+    caller: CallerDep,
     request: Request,
     collection: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> JobsBody:
-    """The latest jobs."""
-    jobs = engine.catalog.jobs.list(collection, limit)
+    """The latest jobs, of the collections that the caller may read."""
+    jobs = engine.catalog.jobs.list(collection, limit, caller.collections)
     return JobsBody(jobs=[body(job, request.app.state.runner) for job in jobs])
 
 

@@ -15,6 +15,7 @@ from service.problems import Problem
 from service.query import Answer, Example, Query, search
 from service.routes import SEARCHES, CollectionDep, EngineDep
 from service.schemas.search import NeighbourBody, NeighboursBody, Reference, SearchBody, TookBody
+from service.security.access import charge
 
 router = APIRouter(prefix="/v1", tags=["search"])
 
@@ -72,6 +73,7 @@ async def search_collection(
         async with forms.multipart(request, MAX_QUERY_FILES) as form:
             body = forms.validated(SearchBody, forms.fields(form))
             uploads = forms.files(form, "file", "files")
+            charge(request, len(uploads))
             work = partial(_search, engine, collection, body, uploads)
             answer = await engine.queries.run(request, work)
     return NeighboursBody(

@@ -1,7 +1,7 @@
 """Collections as they go over the wire."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,6 +9,7 @@ from index.planner import Policy
 from service.schemas.base import Keep, Strict
 
 DEFAULTS = Policy()
+Short = Annotated[str, Field(max_length=500)]
 
 
 class IndexPolicy(Strict):
@@ -71,9 +72,12 @@ class NewCollection(Strict):
         },
     )
     name: str = Field(description="lower-case letters, digits, - and _, 1 to 64 characters")
-    spaces: dict[str, str] | None = Field(None, description="descriptor specs by name of space")
-    weights: dict[str, str] = Field(
+    spaces: dict[str, Short] | None = Field(
+        None, max_length=16, description="descriptor specs by name of space"
+    )
+    weights: dict[str, Short] = Field(
         default_factory=dict,
+        max_length=16,
         description="per network: auto, imagenet1k_v1, embedded, untrained, or a file in the "
         "weights folder, with :caffe behind it where it wants that preprocessing",
     )

@@ -49,6 +49,18 @@ def test_every_variable_is_a_setting() -> None:
     assert {name.lower() for name in names} <= set(Settings.model_fields)
 
 
+def test_a_service_without_keys_is_published_on_the_loopback_only() -> None:
+    for service in SERVICES.values():
+        if service.get("environment", {}).get("POOL5_INSECURE"):
+            assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_prometheus_calls_the_service_by_a_name_that_it_goes_by() -> None:
+    prometheus = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())
+    (target,) = prometheus["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert target.partition(":")[0] in SERVICES["pool5"]["environment"]["POOL5_HOSTS"].split(",")
+
+
 def test_only_the_cpu_service_starts_unasked() -> None:
     assert [name for name, service in SERVICES.items() if "profiles" not in service] == ["pool5"]
 

@@ -1,10 +1,12 @@
 """An engine and a client per test, on untrained weights and an empty folder."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 
 from models import Limits
@@ -72,3 +74,12 @@ def upload(client: TestClient) -> Upload:
         return found
 
     return send
+
+
+@pytest.fixture
+def logs_restored() -> Iterator[None]:
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.reset_defaults()

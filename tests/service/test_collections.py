@@ -189,7 +189,7 @@ def test_the_pages_bring_everything_themselves(client: TestClient) -> None:
         assert page.status_code == 200
         assert "http://" not in page.text
         assert "https://" not in page.text
-        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self'; " in page.headers["content-security-policy"]
     assert client.get("/swagger/swagger-ui-bundle.js").status_code == 200
 
 
