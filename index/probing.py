@@ -22,8 +22,8 @@ faiss: Any = typed_faiss
 TUNED_FOR = 10
 """Neighbours that parameters are tuned for."""
 STEPS_PER_NEIGHBOUR = 4
-"""Of a graph for each neighbour beyond ten: at 60,000 items and a recall of 0.98, 10 neighbours need
-efSearch 56, 50 need 200 and 100 need 350; at 200,000 items 32, 200 and 410."""
+"""Of a graph for each neighbour beyond ten: at 60,000 items and a recall of 0.98, 10 neighbours
+need efSearch 56, 50 need 200 and 100 need 350; at 200,000 items 32, 200 and 410."""
 LISTS_BY_NEIGHBOURS = 0.75
 """Exponent by which lists and candidates grow with k: at 200,000 items 64 lists and 160 candidates
 find 0.984 of 10 neighbours, 256 and 400 find 0.987 of 50, 512 and 400 find 0.986 of 100."""
