@@ -1,10 +1,12 @@
 """One search: from query vectors to neighbours with their metadata."""
 
 import json
+import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Text, bindparam, select
@@ -25,6 +27,9 @@ from index.ranking.reranking import Reranking
 from index.space import Space
 from index.view import View
 from index.watching import Note, Watch
+
+decode: Callable[[str], tuple[Any, int]] = json.JSONDecoder().raw_decode
+"""What the catalog stores as JSON begins with no blanks, which `json.loads` looks for."""
 
 CANDIDATES = 4
 """Candidates of each space for one neighbour of several spaces."""
@@ -102,8 +107,7 @@ def asked(
             )
         if name not in vectors:
             raise CollectionError("space-required", f"the query has no vector for space {name!r}")
-        vector = descriptors.check_vector(f"query, space {name!r}", vectors[name], spaces[name])
-        chosen.append(Asked(name, weight, _unit(vector, name)))
+        chosen.append(Asked(name, weight, _unit(vectors[name], spaces[name])))
     return chosen
 
 
@@ -181,7 +185,7 @@ class _One:
 
     def neighbours(self, ranking: Ranking, offset: int, k: int) -> tuple[list[Neighbour], bool]:
         """Places `offset` to `offset` + k with names and metadata; whether none is missing."""
-        shown = ranking[offset : offset + k]
+        shown = ranking if not offset and ranking.keys.size <= k else ranking[offset : offset + k]
         keys = shown.keys.tolist()
         wanted = {"keys": tables.packed(keys)}
         rows = {row[0]: row for row in SHOWN.rows(self.connection, wanted)}
@@ -191,7 +195,7 @@ class _One:
         ):
             if key in rows:
                 _, item_id, name, metadata, width, height = rows[key]
-                read = json.loads(metadata)
+                read, _ = decode(metadata)
                 found.append(Neighbour(key, item_id, score, cosine, name, read, width, height))
         return found, shown.whole and len(found) == shown.keys.size
 
@@ -291,6 +295,11 @@ def _weights(
     return dict.fromkeys(spaces, 1.0)
 
 
-def _unit(vector: Vector, name: str) -> Vector:
-    unit: Vector = vector / descriptors.norm_of(f"query, space {name!r}", vector)
+def _unit(vector: Vector, space: Space) -> Vector:
+    plain = np.asarray(vector, dtype=np.float32)
+    norm = math.sqrt(plain @ plain) if plain.shape == (space.dim,) else 0.0
+    if not 0 < norm < math.inf:  # something is wrong, or the sum of squares is out of range
+        where = f"query, space {space.name!r}"
+        norm = descriptors.norm_of(where, descriptors.check_vector(where, plain, space))
+    unit: Vector = plain / np.float32(norm)
     return unit
