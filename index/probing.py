@@ -5,6 +5,7 @@ more and finds less, until it is cheaper to score all of the few. Where that poi
 beside each kind.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,12 @@ faiss: Any = typed_faiss
 
 TUNED_FOR = 10
 """Neighbours that parameters are tuned for."""
-MORE_WORK = 0.75
-"""Exponent by which the work grows with k: measured on HNSW, 10 neighbours at a recall of 0.98 need
-efSearch 64, 50 need 200 (64 × 5^¾ = 214) and 100 need 350 (64 × 10^¾ = 360)."""
+STEPS_PER_NEIGHBOUR = 4
+"""Of a graph for each neighbour beyond ten: at 60,000 items and a recall of 0.98, 10 neighbours
+need efSearch 56, 50 need 200 and 100 need 350; at 200,000 items 32, 200 and 410."""
+LISTS_BY_NEIGHBOURS = 0.75
+"""Exponent by which lists and candidates grow with k: at 200,000 items 64 lists and 160 candidates
+find 0.984 of 10 neighbours, 256 and 400 find 0.987 of 50, 512 and 400 find 0.986 of 100."""
 READ_PER_STEP = 32
 """Items that a step in the graph compares with: half the neighbours on HNSW32's ground floor."""
 FETCHED = 4
@@ -55,13 +59,9 @@ class Asked:
             return self.allowed.size
         return max(1, self.count - self.removed.size)
 
-    def tuned(self, name: str) -> int:
-        """A parameter as it was tuned for ten, for k."""
-        return int(np.ceil(self.parameters[name] * max(1.0, self.k / TUNED_FOR) ** MORE_WORK))
-
-    def spread(self, name: str) -> int:
-        """The same where only a share of what is read is eligible."""
-        return int(np.ceil(self.tuned(name) * self.count / self.eligible))
+    def spread(self, wanted: float) -> int:
+        """What finds `wanted` among all, where only a share of what is read is eligible."""
+        return math.ceil(wanted * self.count / self.eligible)
 
 
 def exact(index: Any, asked: Asked, _: VectorsOf) -> tuple[Keys, Vector]:
@@ -71,7 +71,8 @@ def exact(index: Any, asked: Asked, _: VectorsOf) -> tuple[Keys, Vector]:
 
 def graph(index: Any, asked: Asked, _: VectorsOf) -> tuple[Keys, Vector]:
     """Walk HNSW's graph, or read what it holds in order where that compares with fewer items."""
-    steps = max(asked.spread("efSearch"), asked.k)
+    more = STEPS_PER_NEIGHBOUR * max(0, asked.k - TUNED_FOR)
+    steps = max(asked.spread(asked.parameters["efSearch"] + more), asked.k)
     if steps * READ_PER_STEP < asked.eligible:
         # Parameters belong to this query alone: setting them on the index would reach all others.
         parameters = faiss.SearchParametersHNSW(sel=asked.selector, efSearch=steps)
@@ -89,12 +90,13 @@ def graph(index: Any, asked: Asked, _: VectorsOf) -> tuple[Keys, Vector]:
 
 def lists(index: Any, asked: Asked, vectors_of: VectorsOf) -> tuple[Keys, Vector]:
     """Estimate what is in the nearest lists, then score the best candidates with their vectors."""
-    wanted = max(asked.tuned("candidates"), asked.k)
+    more = max(1.0, asked.k / TUNED_FOR) ** LISTS_BY_NEIGHBOURS
+    wanted = max(math.ceil(more * asked.parameters["candidates"]), asked.k)
     if asked.allowed is not None and asked.allowed.size <= FETCHED * wanted:
         there, vectors = vectors_of(asked.allowed.keys)
         return _best(there, vectors @ asked.query, asked.k)
     most = faiss.extract_index_ivf(index).nlist
-    probes = min(asked.spread("nprobe"), most)
+    probes = min(asked.spread(more * asked.parameters["nprobe"]), most)
     keys, estimates = _probe(index, asked, probes, wanted)
     if keys.size < asked.k and probes < most:
         keys, estimates = _probe(index, asked, most, wanted)

@@ -142,22 +142,19 @@ def _graph(_: Generation, measured: Measure, target: float) -> Tuned:
 
 
 def _lists(generation: Generation, measured: Measure, target: float) -> Tuned:
-    """Of the pairs that just reach the target, the fastest: many lists, or many candidates.
+    """Of the pairs that just reach the target, the fastest: many candidates, or many lists.
 
-    With more candidates fewer lists do, until what they cost is more than what they save.
+    With fewer candidates more lists are needed, until they cost more than they save, or do not do.
     """
     probes = _ladder(faiss.extract_index_ivf(generation.index).nlist)
     best: Tuned | None = None
-    for candidates in CANDIDATES:
+    for candidates in reversed(CANDIDATES):
         pairs = [{"nprobe": nprobe, "candidates": candidates} for nprobe in probes]
         place, tried = _least(pairs, measured, target)
-        if tried.recall >= target:
-            probes = probes[: place + 1]
-            if best and best.recall >= target and tried.latency_ms >= best.latency_ms:
-                return best
-            best = tried
-        elif best is None or tried.recall > best.recall:
-            best = tried
+        if best and (tried.recall < target or tried.latency_ms >= best.latency_ms):
+            return best
+        best = tried
+        probes = probes[place:]
     assert best is not None  # noqa: S101 - there are candidates to try
     return best
 

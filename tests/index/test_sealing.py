@@ -7,14 +7,14 @@ import faiss
 import numpy as np
 import pytest
 
-from index import Catalog, Collection, generation, sealing, tuning
+from index import Catalog, Collection, generation, planner, sealing, tuning
 from index.gallery import Gallery
 from index.generation import Generation, Work
 from index.keyset import NONE, KeySet
 from index.planner import Kind, Policy, plans
 from tests.index.making import HIGH, clustered, new_item, stored
 
-DIM, CLUSTERS, COUNT, LATER = 32, 400, 4_000, 500
+DIM, CLUSTERS, COUNT, LATER = 32, 240, 2_400, 300
 SPACE = replace(HIGH, dim=DIM)
 VECTORS = clustered(1, COUNT + LATER, DIM, CLUSTERS)
 QUERIES = clustered(9, 100, DIM, CLUSTERS)
@@ -24,7 +24,7 @@ APPROXIMATE: tuple[Kind, ...] = ("hnsw", "ivf-pq", "ivf-rabitq")
 @pytest.fixture(autouse=True, scope="module")
 def _few_ask() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tuning, "ASKING", 80)
+        patched.setattr(tuning, "ASKING", 50)
         yield
 
 
@@ -91,6 +91,7 @@ def test_a_kind_that_misses_the_recall_gives_way_to_the_next_and_the_last_is_exa
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "CANDIDATES", (1,))
+    monkeypatch.setattr(planner, "MIB", 600_000)  # too little for the graph alone
     policy = Policy(exact_up_to=100, memory_mib=1, recall=0.999)
     draft = sealing.built(gallery, policy, COUNT, 0)
     assert draft.sealed.kind == "exact"
@@ -149,8 +150,8 @@ def test_an_extended_index_finds_the_new_and_never_the_removed(tmp_path, kind: K
         ({"recall": 0.9}, 0, Policy(kind="hnsw"), False),
         ({}, 0, Policy(kind="ivf-pq"), False),  # another kind is asked for
         ({}, 0, Policy(), False),  # so few are searched exactly
-        ({"kind": "ivf-pq", "built": 1_000}, 0, Policy(kind="ivf-pq"), True),
-        ({"kind": "ivf-pq", "built": 999}, 0, Policy(kind="ivf-pq"), False),  # outgrown
+        ({"kind": "ivf-pq", "built": 600}, 0, Policy(kind="ivf-pq"), True),
+        ({"kind": "ivf-pq", "built": 599}, 0, Policy(kind="ivf-pq"), False),  # outgrown
         ({"kind": "exact"}, 0, Policy(), False),
         ({"high_key": COUNT}, 0, Policy(kind="hnsw"), False),
     ],

@@ -49,7 +49,7 @@ def test_lists_and_candidates_are_the_fastest_pair_that_reaches_the_recall(
     reaching = [pair for pair in pairs if pair.recall >= 0.98]
     if reaching:
         assert chosen.recall >= 0.98
-        # The first that is no faster ends the search: beyond it lies at most one step of lists.
+        # The first that is no faster ends the search, although another step might have been.
         assert chosen.latency_ms <= 1.5 * min(pair.latency_ms for pair in reaching)
     else:
         assert chosen.recall == 0.5

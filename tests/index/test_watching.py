@@ -13,16 +13,17 @@ from index import Catalog, Collection, tables, tuning
 from index.watching import FEWEST, MOST_WAITING, Watched
 from tests.index.making import HIGH, clustered, new_item, stored
 
-DIM, CLUSTERS, COUNT = 32, 300, 3_000
+DIM, CLUSTERS, COUNT = 32, 150, 1_500
 SPACE = replace(HIGH, dim=DIM)
 VECTORS = clustered(1, COUNT, DIM, CLUSTERS)
 QUERIES = clustered(9, 3 * MOST_WAITING, DIM, CLUSTERS)
 WRONG = {"nprobe": 1, "candidates": 10}
+GENEROUS = {"nprobe": 20, "candidates": 640}
 
 
 @pytest.fixture(autouse=True)
 def _few_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "ASKING", 80)
+    monkeypatch.setattr(tuning, "ASKING", 40)
 
 
 @pytest.fixture
@@ -40,9 +41,9 @@ def watched(tmp_path: Path) -> Iterator[Collection]:
         yield collection
 
 
-def _mistune(collection: Collection) -> None:
+def _search_with(collection: Collection, parameters: dict[str, int]) -> None:
     with collection._database.writing() as connection:
-        connection.execute(update(tables.generations).values(parameters=WRONG))
+        connection.execute(update(tables.generations).values(parameters=parameters))
 
 
 def _space(collection: Collection) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _recall(collection: Collection) -> float:
 def test_a_generation_that_is_tuned_wrongly_is_noticed_and_put_right_in_every_process(
     watched: Collection, tmp_path: Path
 ) -> None:
-    _mistune(watched)
+    _search_with(watched, WRONG)
     assert _space(watched)["parameters"] == WRONG
     assert _recall(watched) < 0.9
     with Catalog.open(tmp_path / "data") as other:
@@ -84,7 +85,7 @@ def test_a_generation_that_is_tuned_wrongly_is_noticed_and_put_right_in_every_pr
 
 
 def test_what_finds_enough_is_left_as_it_is(watched: Collection) -> None:
-    before = _space(watched)
+    _search_with(watched, GENEROUS)
     for start in range(0, len(QUERIES), MOST_WAITING):
         for query in QUERIES[start : start + MOST_WAITING]:
             watched.search(query, 10)
@@ -93,12 +94,12 @@ def test_what_finds_enough_is_left_as_it_is(watched: Collection) -> None:
     assert after["live_samples"] == len(QUERIES)
     assert after["live_recall"] >= 0.98
     assert watched.watched["high"].tunings == 0
-    assert after["parameters"] == before["parameters"]
+    assert after["parameters"] == GENEROUS
 
 
 def test_the_measured_recall_is_that_of_the_searches(watched: Collection) -> None:
     """Among the same items: filtered, of the delta too, without what came later or was excluded."""
-    _mistune(watched)
+    _search_with(watched, WRONG)
     watched.search(QUERIES[0], 10)  # follow
     watched.check_recall()
     late = clustered(5, 40, DIM, CLUSTERS)
