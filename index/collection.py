@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Several
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, func, select, update
 from index import descriptors, tables, writing
 from index import metadata as json_metadata
 from index.current import Current
+from index.discarding import discard
 from index.errors import CollectionError
 from index.filters import compile_filter
 from index.item import Item, Neighbour, NewItem, Outcome, Vector
@@ -48,7 +50,8 @@ class Collection:
         self.settings: dict[str, Any] = row.settings
         self.created_at: datetime = row.created_at
         self.spaces: dict[str, Space] = {name: space for name, (_, space) in spaces.items()}
-        self.pictures = PictureStore(str(catalog.folder / "pictures" / str(row.id)))
+        discarding = partial(discard, catalog.folder)
+        self.pictures = PictureStore(str(catalog.folder / "pictures" / str(row.id)), discarding)
         self._catalog = catalog
         self._database = catalog.database
         self._numbered = spaces
@@ -58,6 +61,7 @@ class Collection:
             spaces,
             Policy.of(row.settings),
             catalog.folder / "generations" / str(row.id),
+            discarding,
         )
 
     @classmethod

@@ -8,7 +8,7 @@ acknowledged before it began.
 import fcntl
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import chain
@@ -43,14 +43,19 @@ class Current:
         spaces: Mapping[str, tuple[int, Space]],
         policy: planner.Policy,
         folder: Path,
+        discard: Callable[[Path], None],
     ) -> None:
-        """`spaces` are numbered as in the catalog; `folder` is for this collection alone."""
+        """`spaces` are numbered as in the catalog; `folder` is for this collection alone.
+
+        `discard` removes a generation that is no longer the current one.
+        """
         self._database = database
         self._collection_id = collection_id
         self._spaces = spaces
         self._dims = {name: space.dim for name, (_, space) in spaces.items()}
         self._policy = policy
         self._folder = folder
+        self._discard = discard
         self._following = threading.Lock()
         self._seen: tuple[int, View] | None = None
         self._fresh: dict[str, Generation] = {}
@@ -277,7 +282,7 @@ class Current:
             current = {each.file for each in self._sealed(connection).values()}
         for path in chain(self._folder.glob("*.faiss"), self._folder.glob("*.aside")):
             if path.name not in current:
-                path.unlink(missing_ok=True)
+                self._discard(path)
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
