@@ -2,6 +2,7 @@
 
 from index.catalog import Catalog
 from index.collection import Collection
+from index.duplicates import DuplicateCheck
 from index.errors import CollectionError
 from index.item import Item, Neighbour, NewItem, Outcome, check_id
 from index.jobs import FileOutcome, Job, Jobs
@@ -15,6 +16,7 @@ __all__ = [
     "Catalog",
     "Collection",
     "CollectionError",
+    "DuplicateCheck",
     "Expansion",
     "FileOutcome",
     "Item",

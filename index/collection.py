@@ -16,8 +16,10 @@ from index import descriptors, tables, writing
 from index import metadata as json_metadata
 from index.current import Current
 from index.discarding import discard
+from index.duplicates import DuplicateCheck, Sieve, check_threshold
 from index.errors import CollectionError
 from index.filters import compile_filter
+from index.grouping import Group, Grouping, Told
 from index.item import Item, Neighbour, NewItem, Outcome, Vector
 from index.pictures import PictureStore
 from index.planner import Policy
@@ -105,23 +107,30 @@ class Collection:
         self,
         items: Sequence[NewItem],
         also: Callable[[Connection, list[Outcome]], None] | None = None,
+        duplicates: DuplicateCheck | None = None,
     ) -> list[Outcome]:
         """Add items, in one transaction, as if one after another; an outcome for each.
 
         An id with the same content and metadata is `unchanged` (name, source and stamp follow); the
         same content with other metadata, or other content, is `replaced`. On return all is on disk
         and found by every search. `also` writes into the same transaction; it must not use this
-        catalog otherwise.
+        catalog otherwise. `duplicates` compares new content with all items that are there, also
+        with the earlier ones of `items`: a duplicate is `rejected`, or added and flagged.
 
         Raises CollectionError (`item-id-invalid`, `descriptor-invalid`, `metadata-invalid`,
-        `collection-unknown`); then nothing is changed.
+        `collection-unknown`, `space-unknown`); then nothing is changed.
         """
         contents = {item.sha256 for item in items}
         try:
             whole = [writing.checked(item, self.spaces) for item in items]
+            view = self._current.view() if duplicates else None
+            sieve = (
+                Sieve.of(duplicates, self._numbered, whole, view) if duplicates and view else None
+            )
             with self._writing() as connection:
                 there = writing.items_of(connection, self.id, [item.id for item in whole])
-                change = writing.planned(there, whole)
+                found = sieve.sift(connection, self.id, whole, there) if sieve else ()
+                change = writing.planned(there, whole, found, duplicates)
                 writing.write(connection, self.id, self._numbered, change)
                 if also is not None:
                     also(connection, change.outcomes)
@@ -130,7 +139,7 @@ class Collection:
             self._settle(contents)
             raise
         self.pictures.arrived(contents)
-        self._settle({item.sha256 for item in change.removed})
+        self._settle({item.sha256 for item in change.removed} | change.rejected)
         return change.outcomes
 
     def check(self, item: NewItem) -> None:
@@ -173,9 +182,11 @@ class Collection:
         after: str | None = None,
         limit: int = 100,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the field's word
+        flagged: bool | None = None,
     ) -> list[Item]:
         """At most `limit` items in the order of their ids, from the first after the id `after`.
 
+        `flagged` chooses those that were, or were not, flagged as duplicates when they were added.
         Raises CollectionError: `filter-invalid`.
         """
         query = select(ITEMS).where(ITEMS.c.collection_id == self.id)
@@ -183,6 +194,9 @@ class Collection:
             query = query.where(ITEMS.c.id > after)
         if filter is not None:
             query = query.where(compile_filter(filter))
+        if flagged is not None:
+            mark = ITEMS.c.duplicate_of
+            query = query.where(mark.is_not(None) if flagged else mark.is_(None))
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(ITEMS.c.id).limit(limit))
             return [writing.to_item(row) for row in rows]
@@ -226,6 +240,34 @@ class Collection:
             chunks = descriptors.after(connection, space_id, described, 0)
             none = np.empty((0, described.dim), dtype=np.float32)
             return np.concatenate([none, *(vectors for _, vectors in chunks)])
+
+    def duplicates(
+        self,
+        threshold: float | None = None,
+        space: str | None = None,
+        told: Told = lambda *_: None,
+    ) -> list[Group]:
+        """Groups of two or more items that duplicate each other, the largest group first.
+
+        Items of the same content are duplicates; with `threshold` also those whose cosine in
+        `space` is at least that, and so on from one to the next. `told` hears of progress, and ends
+        the work by raising. Where searches are approximate a pair may be missed.
+
+        Raises CollectionError: `duplicates-invalid`, `space-unknown`, `space-required`.
+        """
+        grouping = Grouping.begun(self._database, self.id)
+        if threshold is not None:
+            check_threshold(threshold)
+            if space is None and len(self.spaces) > 1:
+                raise CollectionError("space-required", f"name one of {sorted(self.spaces)}")
+            space = space or next(iter(self.spaces))
+            self.check_spaces([space])
+            if self.needs_compaction():
+                self.compact()
+            described = self._numbered[space]
+            grouping.join_alike(self._current.view(), *described, threshold, told)
+        grouping.join_same_content()
+        return grouping.groups()
 
     def check_spaces(self, names: Several[str]) -> None:
         """Raise CollectionError (`space-unknown`) unless all of these are spaces of this one."""

@@ -7,23 +7,36 @@ goes on with the files that have no outcome yet.
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from index import tables
 from index.database import Database
 from index.errors import CollectionError
+from index.grouping import Group, Member
+from index.item import Duplicate
 
 State = Literal["queued", "running", "done", "cancelled", "failed"]
 Finished = Literal["done", "cancelled", "failed"]
 FileStatus = Literal["added", "unchanged", "replaced", "failed"]
 
-JOBS, OUTCOMES = tables.jobs, tables.file_outcomes
+JOBS, OUTCOMES, GROUPS = tables.jobs, tables.file_outcomes, tables.duplicate_groups
 OPEN = JOBS.c.state.in_(["queued", "running"])
 
 
@@ -60,6 +73,8 @@ class FileOutcome:
     code: str | None = None
     detail: str | None = None
     seq: int = 0
+    duplicate: Duplicate | None = None
+    """What a flagged or refused item duplicates; the catalog keeps it with the item."""
 
 
 class Jobs:
@@ -143,6 +158,46 @@ class Jobs:
     def set_total(self, job_id: str, total: int) -> None:
         """Say how many files there are."""
         self._change(JOBS.c.id == job_id, total=total)
+
+    def advance(self, job_id: str, done: int) -> None:
+        """Say how far a job is that has no outcomes of its own."""
+        self._change(JOBS.c.id == job_id, done=done)
+
+    def keep_groups(self, job_id: str, groups: Iterable[Group]) -> None:
+        """Keep the groups of duplicates that a job found, instead of those of an earlier attempt.
+
+        Raises CollectionError: `job-unknown`.
+        """
+        with self._database.writing() as connection:
+            seq = connection.execute(select(JOBS.c.seq).where(JOBS.c.id == job_id)).scalar()
+            if seq is None:
+                raise _unknown(job_id)
+            connection.execute(delete(GROUPS).where(GROUPS.c.job_seq == seq))
+            rows = [
+                {"job_seq": seq, "members": [asdict(member) for member in group]}
+                for group in groups
+            ]
+            if rows:
+                connection.execute(insert(GROUPS), rows)
+
+    def groups(self, job_id: str, after: int = 0, limit: int = 100) -> Sequence[tuple[int, Group]]:
+        """Groups of duplicates that a job found, with their numbers, from the one after `after`.
+
+        Raises CollectionError: `job-unknown`.
+        """
+        with self._database.reading() as connection:
+            _job(connection, job_id)
+            query = (
+                select(GROUPS)
+                .join(JOBS, JOBS.c.seq == GROUPS.c.job_seq)
+                .where(JOBS.c.id == job_id, GROUPS.c.seq > after)
+                .order_by(GROUPS.c.seq)
+                .limit(limit)
+            )
+            return [
+                (row.seq, [Member(**member) for member in row.members])
+                for row in connection.execute(query)
+            ]
 
     def record(self, connection: Connection, job_id: str, outcomes: Sequence[FileOutcome]) -> None:
         """Write files' outcomes in a transaction under way; a second one for a file is ignored.

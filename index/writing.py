@@ -1,14 +1,16 @@
 """Writing items: what adding them changes, and the statements that change it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from index import descriptors, metadata, tables
-from index.item import Item, NewItem, Outcome, Status, check_id
+from index.duplicates import DuplicateCheck
+from index.item import Duplicate, Item, NewItem, Outcome, Status, check_id
 from index.space import Space
 
 ITEMS, DESCRIPTORS, REMOVALS = tables.items, tables.descriptors, tables.removals
@@ -25,6 +27,8 @@ class Change:
     inserted: list[NewItem]
     updated: list[tuple[int, NewItem]]
     removed: list[Item]
+    rejected: set[str]
+    """Contents that are not added, since they duplicate others."""
 
 
 def checked(item: NewItem, spaces: Mapping[str, Space]) -> NewItem:
@@ -39,16 +43,30 @@ def checked(item: NewItem, spaces: Mapping[str, Space]) -> NewItem:
     return replace(item, metadata=metadata.checked(item.metadata))
 
 
-def planned(there: Mapping[str, Item], new: Sequence[NewItem]) -> Change:
-    """What adding `new` one after another does to the items that are `there`, by id."""
+def planned(
+    there: Mapping[str, Item],
+    new: Sequence[NewItem],
+    duplicates: Sequence[Duplicate | None] = (),
+    check: DuplicateCheck | None = None,
+) -> Change:
+    """What adding `new` one after another does to the items that are `there`, by id.
+
+    `duplicates` names the item that each of `new` duplicates, `check` what is done about that.
+    """
     now: dict[str, Item | NewItem] = dict(there)
     last: dict[str, NewItem] = {}
-    outcomes = []
-    for item in new:
+    outcomes, rejected = [], set()
+    for item, duplicate in zip_longest(new, duplicates):
+        if duplicate and check and check.action == "reject":
+            outcomes.append(Outcome(item.id, "rejected", duplicate))
+            rejected.add(item.sha256)
+            continue
         before = now.get(item.id)
         kept = before.metadata if before else {}
         whole = replace(item, metadata=kept) if item.metadata is None else item
-        outcomes.append(Outcome(item.id, _status(before, whole)))
+        outcomes.append(Outcome(item.id, _status(before, whole), duplicate))
+        if duplicate:
+            whole = replace(whole, duplicate_of=asdict(duplicate))
         now[item.id] = last[item.id] = whole
     same = {
         item_id: item
@@ -64,6 +82,7 @@ def planned(there: Mapping[str, Item], new: Sequence[NewItem]) -> Change:
             if not _same(there[item_id], item)
         ],
         removed=[there[item_id] for item_id in last if item_id in there and item_id not in same],
+        rejected=rejected,
     )
 
 
@@ -83,6 +102,7 @@ def write(connection: Connection, collection_id: int, spaces: Spaces, change: Ch
             "width": item.width,
             "height": item.height,
             "added_at": now,
+            "duplicate_of": item.duplicate_of,
             **_changeable(item),
         }
         for item in change.inserted

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +12,7 @@ import torch
 
 from index import Catalog, Collection, CollectionError, Space
 from index.grids import MOST_ACTIVATIONS
+from index.snapshot import Snapshot
 from index.space import Dtype
 from models import (
     DescriptorSpace,
@@ -37,6 +38,9 @@ logger = structlog.get_logger(__name__)
 
 DEFAULT = "default"
 
+WHITENINGS = "whitenings"
+"""Folder, in the data folder, of the whitenings fitted here: written once, never changed."""
+
 MOST_KEPT = 8
 """Layers whose activations a collection keeps of every picture."""
 
@@ -60,7 +64,7 @@ class Engine:
             max_bytes=settings.max_picture_bytes,
             offline=settings.offline,
         )
-        self.whitenings = WhiteningFolder(settings.data / "whitenings")
+        self.whitenings = WhiteningFolder(settings.data / WHITENINGS)
         self.limits = Limits(settings.max_picture_bytes, settings.max_pixels, settings.max_frames)
         self.batcher = Batcher(settings.batch_size, settings.queue_size, self.metrics.observe_batch)
         self.decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
@@ -217,6 +221,15 @@ class Engine:
         # One file may be declared to want one preprocessing or another: the name says which.
         key = f"{grid} {origin['weights']} {origin['weights_sha256']}"
         return self._networks.get(key, load)
+
+    def take_snapshot(
+        self, collection: str | None = None, told: Callable[[int], None] = lambda _: None
+    ) -> Snapshot:
+        """Take a snapshot of one collection or of all, with the whitenings they are pinned to.
+
+        Raises CollectionError as `Catalog.take_snapshot` does.
+        """
+        return self.catalog.take_snapshot(collection, [WHITENINGS], told)
 
     def compact_soon(self, collection: Collection) -> None:
         """Seal a new generation in the background, unless that is under way already."""

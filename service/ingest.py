@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from index import Collection, FileOutcome, NewItem, Outcome, check_id
+from index import Collection, DuplicateCheck, FileOutcome, NewItem, Outcome, check_id
 from index.grids import pack
 from models import Extractor, decode, thumbnail
 from service.batcher import Vectors
@@ -60,6 +60,7 @@ def ingest(
     collection: Collection,
     entries: Iterable[Entry],
     record: Record | None = None,
+    duplicates: DuplicateCheck | None = None,
 ) -> Iterator[list[FileOutcome]]:
     """Index entries in their order; yields the outcomes of each commit, once it is durable."""
     extractor = engine.extractor(collection)
@@ -85,7 +86,7 @@ def ingest(
             while ahead and len(settled) < COMMIT and time.monotonic() < soon:
                 entry, read = ahead.popleft()
                 settled.append((entry, _settle(collection, entry, read)))
-            outcomes = _commit(collection, settled, record)
+            outcomes = _commit(collection, settled, record, duplicates)
             for outcome in outcomes:
                 engine.metrics.pictures.labels(collection.name, outcome.status).inc()
             yield outcomes
@@ -178,6 +179,7 @@ def _commit(
     collection: Collection,
     settled: list[tuple[Entry, NewItem | FileOutcome]],
     record: Record | None,
+    duplicates: DuplicateCheck | None,
 ) -> list[FileOutcome]:
     items = [result for _, result in settled if isinstance(result, NewItem)]
     outcomes: list[FileOutcome] = []
@@ -188,12 +190,21 @@ def _commit(
             if isinstance(result, FileOutcome):
                 outcomes.append(result)
             else:
-                outcome = next(statuses)
-                outcomes.append(
-                    FileOutcome(entry.reference, outcome.id, outcome.status, None, None)
-                )
+                outcomes.append(_outcome(entry, next(statuses)))
         if record:
             record(connection, outcomes)
 
-    collection.add(items, also=inside)
+    collection.add(items, also=inside, duplicates=duplicates)
     return outcomes
+
+
+def _outcome(entry: Entry, outcome: Outcome) -> FileOutcome:
+    """What became of an item; a duplicate that is refused has failed, and says of which it is."""
+    duplicate = outcome.duplicate
+    if outcome.status != "rejected" or duplicate is None:
+        return FileOutcome(entry.reference, outcome.id, outcome.status, duplicate=duplicate)
+    alike = "the same file as" if duplicate.exact else f"alike (cosine {duplicate.score:.4f}) to"
+    detail = f"it is {alike} item {duplicate.id!r}: ask for duplicates=flag or allow to index it"
+    return FileOutcome(
+        entry.reference, outcome.id, "failed", "duplicate", detail, duplicate=duplicate
+    )

@@ -9,12 +9,14 @@ from pydantic import ValidationError
 from service.cli import (
     describe,
     doctor,
+    duplicates,
     evaluate,
     gallery,
     index,
     networks,
     search,
     serve,
+    snapshot,
     train,
     weights,
     whiten,
@@ -37,6 +39,9 @@ app.add_typer(train.app, name="train")
 app.command("whiten")(whiten.whiten)
 app.command("evaluate")(evaluate.evaluate)
 app.command("gallery")(gallery.gallery)
+app.command("duplicates")(duplicates.duplicates)
+app.command("snapshot")(snapshot.snapshot)
+app.command("restore")(snapshot.restore)
 app.command("doctor")(doctor.doctor)
 
 

@@ -7,9 +7,19 @@ import typer
 
 from index import Job
 from service import logs
-from service.cli.options import ENGINE, CollectionName, Json, print_json, status, takes_settings
+from service.cli.options import (
+    ENGINE,
+    CollectionName,
+    Json,
+    SpaceName,
+    print_json,
+    status,
+    takes_settings,
+)
 from service.cli.progress import opened, run_job
 from service.engine import DEFAULT, Engine
+from service.forms import validated
+from service.schemas.duplicates import DuplicatesAsked
 from service.settings import Settings
 
 _MANIFESTS = (".jsonl", ".ndjson", ".csv")
@@ -23,13 +33,33 @@ def index(
         Path, typer.Argument(help="a folder, an archive, or a manifest (.jsonl, .csv)")
     ],
     collection: CollectionName = DEFAULT,
+    duplicates: Annotated[
+        str, typer.Option(help="allow, flag or reject pictures that duplicate others")
+    ] = "allow",
+    duplicate_threshold: Annotated[
+        float | None,
+        typer.Option(help="cosine from which they do; by default only equal files do"),
+    ] = None,
+    duplicate_space: SpaceName = None,
     json: Json = False,
 ) -> None:
     """Index pictures, with progress. Again: only what is new. Interrupted: it goes on."""
     logs.configure(settings.log_format)
     source = source_of(pictures)
+    asked = validated(
+        DuplicatesAsked,
+        {
+            "duplicates": duplicates,
+            "duplicate_threshold": duplicate_threshold,
+            "duplicate_space": duplicate_space,
+        },
+    )
+    if asked.duplicates != "allow":
+        source["duplicates"] = asked.model_dump()
     with opened(settings) as engine:
-        job = run_job(engine, engine.catalog.collection(collection), source)
+        found = engine.catalog.collection(collection)
+        asked.check(found)
+        job = run_job(engine, found, source)
         if json:
             print_json(outcome(job))
         else:

@@ -18,6 +18,7 @@ from service.indexing.opening import open_source
 from service.indexing.source import Entry, Source, handfuls
 from service.ingest import ingest
 from service.problems import KNOWN, problem_of
+from service.schemas.duplicates import DuplicatesAsked
 
 logger = structlog.get_logger(__name__)
 
@@ -25,6 +26,13 @@ LEASE_S = 15.0
 """A job whose worker has not been heard of for so long is taken over by another."""
 
 RATE_WINDOW_S = 10.0
+
+FIND_DUPLICATES = "find_duplicates"
+"""In a job's source instead of pictures: what `Collection.duplicates` is to be asked."""
+
+
+class _Interrupted(Exception):
+    """The job is cancelled, or is to be handed back."""
 
 
 class JobRunner:
@@ -87,7 +95,8 @@ class JobRunner:
         lease = _Lease(self, job)
         lease.start()
         try:
-            self._index(job, lease)
+            work = self._find_duplicates if FIND_DUPLICATES in job.source else self._index
+            work(job, lease)
         except Exception as error:
             self.jobs.finish(job.id, "failed", problem_of(error))
             unexpected = None if isinstance(error, KNOWN) else error
@@ -114,11 +123,39 @@ class JobRunner:
         def record(connection: Connection, outcomes: list[FileOutcome]) -> None:
             self.jobs.record(connection, job.id, outcomes)
 
-        for outcomes in ingest(self.engine, collection, self._unfinished(job, source), record):
+        left = self._unfinished(job, source)
+        asked = DuplicatesAsked(**job.source.get("duplicates", {}))
+        for outcomes in ingest(self.engine, collection, left, record, asked.check(collection)):
             counted += len(outcomes)
             self._mark(job.id, counted)
             if self._stopping.is_set() or lease.cancelled or lease.lost:
                 break
+        if self._ended(job, lease) and collection.needs_compaction():
+            self.engine.compact_soon(collection)
+
+    def _find_duplicates(self, job: Job, lease: "_Lease") -> None:
+        collection = self.engine.catalog.collection(job.collection)
+        said = 0.0
+
+        def told(done: int, total: int) -> None:
+            nonlocal said
+            if self._stopping.is_set() or lease.cancelled or lease.lost:
+                raise _Interrupted
+            if time.monotonic() - said > 0.5 or done == total:
+                said = time.monotonic()
+                self.jobs.advance(job.id, done)
+            self._mark(job.id, done)
+
+        self.jobs.set_total(job.id, collection.count())
+        try:
+            groups = collection.duplicates(told=told, **job.source[FIND_DUPLICATES])
+            self.jobs.keep_groups(job.id, groups)
+        except _Interrupted:
+            logger.info("job interrupted", job=job.id)
+        self._ended(job, lease)
+
+    def _ended(self, job: Job, lease: "_Lease") -> bool:
+        """Record how the work on a job came to an end; whether it is done."""
         if lease.cancelled:
             self.jobs.finish(job.id, "cancelled")
             logger.info("job cancelled", job=job.id)
@@ -128,8 +165,8 @@ class JobRunner:
         else:
             self.jobs.finish(job.id, "done")
             logger.info("job done", job=job.id)
-            if collection.needs_compaction():
-                self.engine.compact_soon(collection)
+            return True
+        return False
 
     def _unfinished(self, job: Job, source: Source) -> Iterator[Entry]:
         for few in handfuls(source.entries()):
