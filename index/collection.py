@@ -29,7 +29,10 @@ from index.search import Searching, asked
 from index.space import Space, check_same
 
 if TYPE_CHECKING:
+    from index import importing
     from index.catalog import Catalog
+    from index.exporting import Exported
+    from index.importing import Imported
 
 ITEMS = tables.items
 
@@ -268,6 +271,37 @@ class Collection:
             grouping.join_alike(self._current.view(), *described, threshold, told)
         grouping.join_same_content()
         return grouping.groups()
+
+    def export(self, folder: Path | str, told: Told = lambda *_: None) -> "Exported":
+        """Write all items, as of one instant, into a folder that is missing or empty.
+
+        Parquet, and for each space a plain FAISS index: see `index.exporting`. Raises
+        CollectionError: `export-not-empty`, `export-failed`.
+        """
+        from index import exporting
+
+        with self._database.reading() as connection:
+            mine = self.id, self.name
+            return exporting.export(connection, mine, self._numbered, Path(folder), told)
+
+    def import_rows(
+        self,
+        rows: "importing.Rows",
+        *,
+        own: bool = False,
+        normalise: bool = False,
+        told: Told = lambda *_: None,
+    ) -> "Imported":
+        """Add descriptors from elsewhere, all checked before the first is added, in batches.
+
+        `rows` are `index.importing.ArrayRows` or `ParquetRows`; `own` says that descriptors of
+        which nothing says what made them are those of this collection's spaces. Again: what is
+        there is `unchanged`. Raises CollectionError as `index.importing` says.
+        """
+        from index import importing
+
+        importing.check_spaces(rows, self.spaces, self.name, own=own)
+        return importing.add_rows(self.add, rows, normalise=normalise, told=told)
 
     def check_spaces(self, names: Several[str]) -> None:
         """Raise CollectionError (`space-unknown`) unless all of these are spaces of this one."""

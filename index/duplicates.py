@@ -88,7 +88,7 @@ class Sieve:
                 "space-unknown", f"there is no space {check.space!r}: there are {sorted(spaces)}"
             )
         near = [
-            view.search(check.space, np.float32(item.descriptors[check.space]), CANDIDATES, None)
+            view.search(check.space, item.descriptors[check.space], CANDIDATES, None)
             for item in items
         ]
         return cls(check, *spaces[check.space], view.key, near)
@@ -107,7 +107,7 @@ class Sieve:
         known = self._known(connection, collection_id, items)
         contents = _contents(connection, collection_id, items)
         accepted: dict[str, NewItem] = {}
-        found = []
+        found: list[Duplicate | None] = []
         for at, item in enumerate(items):
             before = accepted.get(item.id) or there.get(item.id)
             if before is not None and before.sha256 == item.sha256:

@@ -161,7 +161,7 @@ class Grouping:
             key = int(chunk[0][-1])
 
     def _ids(self, members: npt.NDArray[np.int64]) -> dict[int, str]:
-        found = {}
+        found: dict[int, str] = {}
         with self.database.reading() as connection:
             for first in range(0, members.size, 8192):
                 some = members[first : first + 8192]

@@ -149,6 +149,12 @@ class Engine:
 
     def _load(self, collection: Collection) -> Extractor:
         origins = [space.origin for space in collection.spaces.values()]
+        if any(origin["network"] == "imported" for origin in origins):
+            raise CollectionError(
+                "collection-imported",
+                f"the descriptors of collection {collection.name!r} were imported, and no network "
+                "here makes such: search it by its items, or by vectors in Python",
+            )
         pins = {origin["network"]: origin["weights_sha256"] for origin in origins}
         pins |= {
             space.spec: space.origin["whitening_sha256"]

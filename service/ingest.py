@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from index import Collection, DuplicateCheck, FileOutcome, NewItem, Outcome, check_id
 from index.grids import pack
+from index.item import Duplicate
 from models import Extractor, decode, thumbnail
 from service.batcher import Vectors
 from service.engine import Engine, kept_grids
@@ -201,10 +202,14 @@ def _commit(
 def _outcome(entry: Entry, outcome: Outcome) -> FileOutcome:
     """What became of an item; a duplicate that is refused has failed, and says of which it is."""
     duplicate = outcome.duplicate
-    if outcome.status != "rejected" or duplicate is None:
+    if outcome.status != "rejected":
         return FileOutcome(entry.reference, outcome.id, outcome.status, duplicate=duplicate)
-    alike = "the same file as" if duplicate.exact else f"alike (cosine {duplicate.score:.4f}) to"
-    detail = f"it is {alike} item {duplicate.id!r}: ask for duplicates=flag or allow to index it"
+    detail = _refusal(duplicate) if duplicate else None
     return FileOutcome(
         entry.reference, outcome.id, "failed", "duplicate", detail, duplicate=duplicate
     )
+
+
+def _refusal(duplicate: Duplicate) -> str:
+    alike = "the same file as" if duplicate.exact else f"alike (cosine {duplicate.score:.4f}) to"
+    return f"it is {alike} item {duplicate.id!r}: ask for duplicates=flag or allow to index it"

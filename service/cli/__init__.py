@@ -18,6 +18,7 @@ from service.cli import (
     serve,
     snapshot,
     train,
+    transfer,
     weights,
     whiten,
 )
@@ -42,6 +43,8 @@ app.command("gallery")(gallery.gallery)
 app.command("duplicates")(duplicates.duplicates)
 app.command("snapshot")(snapshot.snapshot)
 app.command("restore")(snapshot.restore)
+app.command("export")(transfer.export)
+app.command("import")(transfer.import_)
 app.command("doctor")(doctor.doctor)
 
 
