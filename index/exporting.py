@@ -20,6 +20,7 @@ from typing import Any
 
 import faiss as typed_faiss
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, func, select
@@ -27,7 +28,7 @@ from sqlalchemy import Connection, func, select
 from index import descriptors, generation, tables, writing
 from index.errors import CollectionError
 from index.item import Item, Vector
-from index.snapshot import sha256_of
+from index.snapshot import sha256_of, sync_file
 from index.space import Space
 
 faiss: Any = typed_faiss
@@ -90,6 +91,8 @@ def export(
         files = {path.name: sha256_of(path) for path in sorted(aside.iterdir())}
         exported = Exported(name, count, {n: space for n, (_, space) in spaces.items()}, files)
         (aside / ABOUT).write_text(json.dumps(asdict(exported), indent=2))
+        for path in aside.iterdir():
+            sync_file(path)
         generation.sync_folder(aside)
         aside.replace(folder)
         generation.sync_folder(folder.parent)
@@ -138,11 +141,7 @@ class _Writing:
 
     def rows(self) -> None:
         """Write the Parquet file and the ids, a row group at a time."""
-        longest = select(func.max(func.length(ITEMS.c.id))).where(self._mine())
-        width = self.connection.execute(longest).scalar() or 1
-        ids = np.lib.format.open_memmap(
-            self.folder / IDS, mode="w+", dtype=f"<U{width}", shape=(self.count,)
-        ) if self.count else np.empty(0, dtype="<U1")  # fmt: skip
+        ids = self._ids_file()
         described = schema({name: space for name, (_, space) in self.spaces.items()})
         done = 0
         with pq.ParquetWriter(self.folder / PARQUET, described, compression="zstd") as writer:
@@ -151,10 +150,19 @@ class _Writing:
                 ids[done : done + len(items)] = [item.id for item in items]
                 done += len(items)
                 self.told(done, self.count)
-        if self.count:
-            ids.flush()  # type: ignore[attr-defined]
-        else:
-            np.save(self.folder / IDS, ids, allow_pickle=False)
+
+    def _ids_file(self) -> npt.NDArray[np.str_]:
+        """The ids to be filled in, (count,) texts that lie in their file."""
+        path = self.folder / IDS
+        if not self.count:
+            np.save(path, np.empty(0, dtype="<U1"), allow_pickle=False)  # which cannot be mapped
+            return np.empty(0, dtype="<U1")
+        longest = select(func.max(func.length(ITEMS.c.id))).where(self._mine())
+        width = self.connection.execute(longest).scalar_one()
+        ids: npt.NDArray[np.str_] = np.lib.format.open_memmap(
+            path, mode="w+", dtype=f"<U{width}", shape=(self.count,)
+        )
+        return ids
 
     def index(self, space_id: int, space: Space) -> None:
         """Write the FAISS file of one space."""

@@ -48,7 +48,7 @@ class Batch:
 
     ids: list[str]
     vectors: dict[str, Vector]
-    known: list[Mapping[str, Any]]
+    known: Sequence[Mapping[str, Any]]
 
 
 class Rows(Protocol):
@@ -98,7 +98,7 @@ class ArrayRows:
                 raise _invalid(
                     path, f"it has {len(array)} rows, and {first[0].name} has {self.count}"
                 )
-        self.spaces = {
+        self.spaces: Mapping[str, Space] = {
             name: Space(name, IMPORTED, "", array.shape[1], "float32")
             for name, array in self._arrays.items()
         }
@@ -136,7 +136,9 @@ class ParquetRows:
             with pq.ParquetFile(path) as file:
                 self.count = file.metadata.num_rows
                 said = json.loads((file.schema_arrow.metadata or {})[SPACES])
-                self.spaces = {name: Space(**fields) for name, fields in said.items()}
+                self.spaces: Mapping[str, Space] = {
+                    name: Space(**fields) for name, fields in said.items()
+                }
                 for name, space in self.spaces.items():
                     column = file.schema_arrow.field(f"{PREFIX}{name}")
                     if column.type != pa.list_(pa.float32(), space.dim):

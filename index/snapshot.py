@@ -152,6 +152,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sync_file(path: Path) -> None:
+    """Make a file's bytes durable."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def damaged(folder: Path, why: str) -> CollectionError:
     """The refusal of a snapshot that is not what was taken."""
     return CollectionError(
@@ -248,7 +254,7 @@ class _Taking:
                     files, size = files + 1, size + path.stat().st_size
             sums.flush()
             os.fsync(sums.fileno())
-        _sync(self.aside / CATALOG)
+        sync_file(self.aside / CATALOG)
         return Snapshot(
             name=name,
             collection=collection,
@@ -293,7 +299,7 @@ def _link(source: Path, target: Path) -> None:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
             raise
         shutil.copyfile(source, target)
-        _sync(target)
+        sync_file(target)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -307,11 +313,6 @@ def _write(path: Path, text: str) -> None:
     with path.open("w") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
