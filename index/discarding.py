@@ -20,7 +20,7 @@ def discard(root: Path, path: Path) -> None:
     """Remove a file under the data folder `root`, or hand it to the snapshot under way."""
     for given in under_way(root):
         try:
-            shutil.move(path, given / flat(path.relative_to(root)))
+            shutil.move(path, given / flat(path.relative_to(root).as_posix()))
         except FileNotFoundError:  # The snapshot has just been finished, or the file removed.
             continue
         return
@@ -32,10 +32,10 @@ def under_way(root: Path) -> Iterator[Path]:
     yield from root.glob(f"{SNAPSHOTS}/*{ASIDE}/{GIVEN}")
 
 
-def flat(path: Path) -> str:
+def flat(path: str) -> str:
     """The name of a file among those handed over, which lie in one folder.
 
-    >>> flat(Path("generations/1/high-3.faiss"))
+    >>> flat("generations/1/high-3.faiss")
     'generations~1~high-3.faiss'
     """
-    return path.as_posix().replace("/", "~")
+    return path.replace("/", "~")

@@ -20,7 +20,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -173,6 +173,8 @@ class _Taking:
     aside: Path
     told: Told
     files: int = 0
+    made: set[Path] = field(default_factory=set)
+    """Folders that are there, of which there are some hundreds."""
 
     def take(self, name: str, collection: str | None, beside: Sequence[str]) -> Snapshot:
         with closing(self._copied_catalog()) as copy:
@@ -182,7 +184,7 @@ class _Taking:
         for folder in beside:
             for path in (self.root / folder).rglob("*"):
                 if path.is_file() and path.suffix != ASIDE:
-                    self._take_in(path.relative_to(self.root))
+                    self._take_in(path.relative_to(self.root).as_posix())
         self._take_no_more()
         taken = self._summed(name, collection, counts)
         _write(self.aside / ABOUT, json.dumps({"format": FORMAT} | asdict(taken), default=str))
@@ -206,7 +208,7 @@ class _Taking:
             "FROM generations g JOIN spaces s ON s.id = g.space_id"
         )
         for collection_id, file, sha256 in copy.execute(query).fetchall():
-            relative = Path("generations", str(collection_id), file)
+            relative = f"generations/{collection_id}/{file}"
             if not self._take_in(relative) or sha256_of(self.aside / relative) != sha256:
                 logger.warning("%s is damaged: the snapshot is without it", self.root / relative)
                 copy.execute(
@@ -217,22 +219,26 @@ class _Taking:
 
     def _pictures(self, copy: sqlite3.Connection) -> None:
         """Take in what is kept of the pictures of all items."""
-        for collection_id, sha256 in copy.execute(
-            "SELECT DISTINCT collection_id, sha256 FROM items"
-        ):
-            for kind in KINDS if sha256.isalnum() else ():
-                self._take_in(Path("pictures", str(collection_id), path_of(sha256, kind)))
+        for (collection_id,) in copy.execute("SELECT id FROM collections").fetchall():
+            store = f"pictures/{collection_id}"
+            kinds = [kind for kind in KINDS if (self.root / store / kind).is_dir()]
+            if not kinds:
+                continue
+            query = "SELECT DISTINCT sha256 FROM items WHERE collection_id = ?"
+            for (sha256,) in copy.execute(query, [collection_id]):
+                for kind in kinds if sha256.isalnum() else ():
+                    self._take_in(f"{store}/{path_of(sha256, kind)}")
 
-    def _take_in(self, relative: Path) -> bool:
+    def _take_in(self, relative: str) -> bool:
         """Link or copy one file, wherever it is by now; whether it is anywhere."""
         target = self.aside / relative
-        for source in (self.root / relative, self.aside / GIVEN / flat(relative)):
-            if not source.exists():
-                continue
+        if target.parent not in self.made:
             target.parent.mkdir(parents=True, exist_ok=True)
+            self.made.add(target.parent)
+        for source in (self.root / relative, self.aside / GIVEN / flat(relative)):
             try:
                 _link(source, target)
-            except FileNotFoundError:  # It was handed over just now.
+            except FileNotFoundError:  # It was handed over just now, or it was never kept.
                 continue
             self.files += 1
             self.told(self.files)
