@@ -43,7 +43,7 @@ def ids(groups: list[Group]) -> set[frozenset[str]]:
     return {frozenset(member.id for member in group) for group in groups}
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 10_000),
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6),

@@ -68,25 +68,26 @@ def test_imported_items_are_searched_like_any_other(collection: Collection, file
     assert item.sha256 == hashlib.sha256(files.vectors[7].astype("<f4").tobytes()).hexdigest()
 
 
-@pytest.mark.parametrize("form", ["txt", "jsonl", "objects", "npy"])
-def test_ids_come_in_several_forms(collection: Collection, files: Files, form: str) -> None:
+def test_ids_come_in_several_forms(collection: Collection, files: Files) -> None:
     names = [f"ä{n} b" for n in range(N)]
-    ids = {
-        "txt": lambda: files.text("\r\n".join(names) + "\r\n"),
-        "jsonl": lambda: files.text("\n".join(map(json.dumps, names)), "ids.jsonl"),
-        "objects": lambda: files.text(
-            "\n".join(json.dumps({"id": name, "other": 1}) for name in names), "ids.jsonl"
-        ),
-        "npy": lambda: files.array(np.array(names), "ids.npy"),
-    }[form]()
-    collection.import_rows(ArrayRows({"high": files.array()}, ids), own=True)
-    assert {item.id for item in collection.items(limit=100)} == set(names)
+    objects = [json.dumps({"id": name, "other": 1}) for name in names]
+    for ids in (
+        files.text("\r\n".join(names) + "\r\n"),
+        files.text("\n".join(map(json.dumps, names)), "texts.jsonl"),
+        files.text("\n".join(objects), "objects.jsonl"),
+        files.array(np.array(names), "ids.npy"),
+    ):
+        collection.import_rows(ArrayRows({"high": files.array()}, ids), own=True)
+        assert {item.id for item in collection.items(limit=100)} == set(names)
+        collection.remove(names)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64", ">f4"])
-def test_other_floats_are_converted(collection: Collection, files: Files, dtype: str) -> None:
-    collection.import_rows(files.rows(files.vectors.astype(dtype)), own=True)
-    np.testing.assert_allclose(collection.vectors(["i3"], "high")[0], files.vectors[3], atol=1e-3)
+def test_other_floats_are_converted(collection: Collection, files: Files) -> None:
+    for dtype in ("float16", "float64", ">f4"):
+        collection.import_rows(files.rows(files.vectors.astype(dtype)), own=True)
+        found = collection.vectors(["i3"], "high")[0]
+        np.testing.assert_allclose(found, files.vectors[3], atol=1e-3)
+        collection.remove([f"i{n}" for n in range(N)])
 
 
 def test_again_nothing_is_new_and_a_broken_off_import_goes_on(
@@ -167,23 +168,18 @@ def test_normalising_is_done_when_asked_and_counted(collection: Collection, file
     assert (found.id, found.score) == ("i9", pytest.approx(1, abs=1e-3))
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
+def test_arrays_of_other_shapes_and_kinds_are_refused(collection: Collection, files: Files) -> None:
+    for array in (
         units(1, N, DIM + 1),
         np.ones(N, dtype=np.float32),
         np.ones((N, DIM, 1), dtype=np.float32),
         np.ones((N, DIM), dtype=np.int32),
         np.ones((N, 0), dtype=np.float32),
         np.array([["a"] * DIM] * N),
-    ],
-)
-def test_arrays_of_other_shapes_and_kinds_are_refused(
-    collection: Collection, files: Files, array: Any
-) -> None:
-    with pytest.raises(CollectionError) as refused:
-        collection.import_rows(files.rows(array), own=True)
-    assert refused.value.code in ("import-invalid", "import-spaces-differ")
+    ):
+        with pytest.raises(CollectionError) as refused:
+            collection.import_rows(files.rows(array), own=True)
+        assert refused.value.code in ("import-invalid", "import-spaces-differ")
     assert collection.count() == 0
 
 
@@ -221,9 +217,8 @@ def test_a_header_that_promises_more_than_there_is_allocates_nothing(
         ArrayRows({"high": tmp_path / "archive.npy"}, files.ids())
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "code"),
-    [
+def test_ids_that_do_not_fit_are_refused(collection: Collection, files: Files) -> None:
+    for name, text, code in (
         ("ids.txt", "a\nb\n", "import-invalid"),
         ("ids.txt", "".join(f"i{n}\n" for n in range(N + 1)), "import-invalid"),
         ("ids.txt", "same\n" * N, "import-invalid"),
@@ -233,26 +228,17 @@ def test_a_header_that_promises_more_than_there_is_allocates_nothing(
         ("ids.jsonl", "[1]\n" * N, "import-invalid"),
         ("ids.jsonl", "{\n" * N, "import-invalid"),
         ("ids.jsonl", "[" * 100_000, "import-invalid"),
-    ],
-)
-def test_ids_that_do_not_fit_are_refused(
-    collection: Collection, files: Files, name: str, text: str, code: str
-) -> None:
-    rows = ArrayRows({"high": files.array()}, files.text(text, name))
-    assert refusal(collection, rows).code == code
+    ):
+        rows = ArrayRows({"high": files.array()}, files.text(text, name))
+        assert refusal(collection, rows).code == code
 
 
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
+def test_metadata_that_do_not_fit_are_refused(collection: Collection, files: Files) -> None:
+    for text, code in (
         ("{}\n" * (N - 1), "import-invalid"),
         ("{}\n" * (N + 1), "import-invalid"),
         ("[]\n" * N, "import-invalid"),
         (('{"a": "' + "x" * 70_000 + '"}\n') * N, "metadata-invalid"),
-    ],
-)
-def test_metadata_that_do_not_fit_are_refused(
-    collection: Collection, files: Files, text: str, code: str
-) -> None:
-    rows = ArrayRows({"high": files.array()}, files.ids(), files.text(text, "m.jsonl"))
-    assert refusal(collection, rows).code == code
+    ):
+        rows = ArrayRows({"high": files.array()}, files.ids(), files.text(text, "m.jsonl"))
+        assert refusal(collection, rows).code == code
