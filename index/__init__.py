@@ -2,6 +2,7 @@
 
 from index.catalog import Catalog
 from index.collection import Collection
+from index.duplicates import DuplicateCheck
 from index.errors import CollectionError, DiskError
 from index.item import Item, Neighbour, NewItem, Outcome, check_id
 from index.jobs import FileOutcome, Job, Jobs
@@ -17,6 +18,7 @@ __all__ = [
     "Collection",
     "CollectionError",
     "DiskError",
+    "DuplicateCheck",
     "Expansion",
     "FileOutcome",
     "Item",

@@ -9,7 +9,7 @@ until they have answered, searches go on over the generations before them and a 
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -56,14 +56,18 @@ class Current:
         spaces: Mapping[str, tuple[int, Space]],
         policy: planner.Policy,
         folder: Path,
+        discard: Callable[[Path], None],
     ) -> None:
-        """`spaces` are numbered as in the catalog; `folder` is for this collection alone."""
+        """`spaces` are numbered as in the catalog; `folder` is for this collection alone.
+
+        `discard` removes a generation that is no longer the current one.
+        """
         self._database = database
         self._collection_id = collection_id
         self._spaces = spaces
         self._described = {name: space for name, (_, space) in spaces.items()}
         self._policy = policy
-        self.recorded = Recorded(database, collection_id, spaces, folder)
+        self.recorded = Recorded(database, collection_id, spaces, folder, discard)
         self._compaction = Compaction(database, collection_id, spaces, policy, folder)
         self._following = threading.Lock()
         self._seen: tuple[int, View] | None = None

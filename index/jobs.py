@@ -8,8 +8,8 @@ cancellation, can write nothing more: every write asks in its own transaction wh
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Row,
     ScalarSelect,
     and_,
+    delete,
     func,
     insert,
     literal,
@@ -31,12 +32,14 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from index import tables
 from index.database import Database
 from index.errors import CollectionError
+from index.grouping import Group, Member
+from index.item import Duplicate
 
 State = Literal["queued", "running", "done", "cancelled", "failed"]
 Finished = Literal["done", "cancelled", "failed"]
 FileStatus = Literal["added", "unchanged", "replaced", "failed"]
 
-JOBS, OUTCOMES = tables.jobs, tables.file_outcomes
+JOBS, OUTCOMES, GROUPS = tables.jobs, tables.file_outcomes, tables.duplicate_groups
 RETRYING = "retrying"
 """The status of an outcome that stood as `failed` until a retry was asked for."""
 
@@ -80,6 +83,8 @@ class FileOutcome:
     code: str | None = None
     detail: str | None = None
     seq: int = 0
+    duplicate: Duplicate | None = None
+    """What a flagged or refused item duplicates; the catalog keeps it with the item."""
 
 
 class Jobs:
@@ -188,6 +193,44 @@ class Jobs:
         """Say how many files there are."""
         self._change(self._held(job_id, owner), total=total)
 
+    def advance(self, job_id: str, done: int, owner: str | None = None) -> None:
+        """Say how far a job is that has no outcomes of its own."""
+        self._change(self._held(job_id, owner), done=done)
+
+    def keep_groups(self, job_id: str, groups: Iterable[Group], owner: str | None = None) -> None:
+        """Keep the groups of duplicates that a job found, instead of those of an earlier attempt.
+
+        Raises CollectionError: `job-unknown`, and `job-lost` where `owner` does not hold it.
+        """
+        with self._database.writing() as connection:
+            seq = self._seq(connection, job_id, owner)
+            connection.execute(delete(GROUPS).where(GROUPS.c.job_seq == seq))
+            rows = [
+                {"job_seq": seq, "members": [asdict(member) for member in group]}
+                for group in groups
+            ]
+            if rows:
+                connection.execute(insert(GROUPS), rows)
+
+    def groups(self, job_id: str, after: int = 0, limit: int = 100) -> Sequence[tuple[int, Group]]:
+        """Groups of duplicates that a job found, with their numbers, from the one after `after`.
+
+        Raises CollectionError: `job-unknown`.
+        """
+        with self._database.reading() as connection:
+            _job(connection, job_id)
+            query = (
+                select(GROUPS)
+                .join(JOBS, JOBS.c.seq == GROUPS.c.job_seq)
+                .where(JOBS.c.id == job_id, GROUPS.c.seq > after)
+                .order_by(GROUPS.c.seq)
+                .limit(limit)
+            )
+            return [
+                (row.seq, [Member(**member) for member in row.members])
+                for row in connection.execute(query)
+            ]
+
     def record(
         self,
         connection: Connection,
@@ -199,11 +242,7 @@ class Jobs:
 
         Raises CollectionError: `job-unknown`, and `job-lost` where `owner` does not hold it.
         """
-        held = select(JOBS.c.seq).where(self._held(job_id, owner))
-        seq = connection.execute(held).scalar()
-        if seq is None:
-            _job(connection, job_id)
-            raise CollectionError("job-lost", f"job {job_id} is not ours any more: leave it")
+        seq = self._seq(connection, job_id, owner)
         if not outcomes:
             return
         inserting = sqlite_insert(OUTCOMES)
@@ -329,6 +368,14 @@ class Jobs:
         )
         with self._database.reading() as connection:
             return set(connection.execute(query).scalars())
+
+    def _seq(self, connection: Connection, job_id: str, owner: str | None) -> int:
+        held = select(JOBS.c.seq).where(self._held(job_id, owner))
+        seq: int | None = connection.execute(held).scalar()
+        if seq is None:
+            _job(connection, job_id)
+            raise CollectionError("job-lost", f"job {job_id} is not ours any more: leave it")
+        return seq
 
     def _held(self, job_id: str, owner: str | None) -> ColumnElement[bool]:
         """A job while `owner` works on it; without one, the job whosever it is."""

@@ -26,10 +26,14 @@ class PictureStore:
     without an item is found again when the same one is added.
     """
 
-    def __init__(self, url: str) -> None:
-        """`url` is a folder, or an address of fsspec such as `s3://bucket/pictures/1`."""
+    def __init__(self, url: str, discard: Callable[[Path], None] = Path.unlink) -> None:
+        """`url` is a folder, or an address of fsspec such as `s3://bucket/pictures/1`.
+
+        `discard` removes a file of a folder.
+        """
         self._files, self._root = fsspec.url_to_fs(url)
         self._local = isinstance(self._files, LocalFileSystem)
+        self._discard = discard
         self._changing = threading.Lock()
         self._awaited: set[str] = set()
 
@@ -87,13 +91,26 @@ class PictureStore:
             self._awaited.difference_update(sha256s)
 
     def _path(self, sha256: str, kind: Kind) -> str:
-        if kind not in KINDS or not sha256.isalnum():
-            raise ValueError(f"{kind!r} {sha256!r} names no picture")
-        return f"{self._root}/{kind}/{sha256[:2]}/{sha256}"
+        return f"{self._root}/{path_of(sha256, kind)}"
 
     def _remove(self, path: str) -> None:
-        if self._files.exists(path):
+        if not self._files.exists(path):
+            return
+        if self._local:
+            self._discard(Path(path))
+        else:
             self._files.rm_file(path)
+
+
+def path_of(sha256: str, kind: Kind) -> str:
+    """Where a picture lies in its store.
+
+    >>> path_of("ab12", "thumbnail")
+    'thumbnail/ab/ab12'
+    """
+    if kind not in KINDS or not sha256.isalnum():
+        raise ValueError(f"{kind!r} {sha256!r} names no picture")
+    return f"{kind}/{sha256[:2]}/{sha256}"
 
 
 def _write(path: Path, content: bytes) -> None:

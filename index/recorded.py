@@ -2,7 +2,7 @@
 
 import fcntl
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
@@ -45,8 +45,11 @@ class Recorded:
         collection_id: int,
         spaces: Mapping[str, tuple[int, Space]],
         folder: Path,
+        discard: Callable[[Path], None],
     ) -> None:
+        """`discard` removes a file that is not recorded, or hands it to whoever still wants it."""
         self.folder = folder
+        self._discard = discard
         self._database = database
         self._mine = {"collection_id": collection_id}
         self._ids = {name: space_id for name, (space_id, _) in spaces.items()}
@@ -118,7 +121,7 @@ class Recorded:
             if path.name in files:
                 continue
             try:
-                path.unlink(missing_ok=True)
+                self._discard(path)
             except OSError:
                 logger.warning("%s cannot be removed, and is not needed", path, exc_info=True)
 

@@ -87,6 +87,7 @@ items = _numbered(
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("added_at", Moment, nullable=False),
+    Column("duplicate_of", JSON(none_as_null=True)),
     UniqueConstraint("collection_id", "id"),
     Index("items_by_key", "collection_id", "key"),
     Index("items_by_content", "collection_id", "sha256"),
@@ -189,6 +190,15 @@ api_keys = _numbered(
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment),
     Column("revoked_at", Moment),
+)
+
+# What a job over a whole collection found; `members` are a list of {"id", "score"}.
+duplicate_groups = _numbered(
+    "duplicate_groups",
+    Column("seq", Integer, primary_key=True),
+    Column("job_seq", ForeignKey("jobs.seq", ondelete="CASCADE"), nullable=False),
+    Column("members", JSON, nullable=False),
+    Index("duplicate_groups_by_job", "job_seq", "seq"),
 )
 
 

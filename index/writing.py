@@ -1,23 +1,29 @@
 """Writing items: what adding them changes, and the statements that change it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import Connection, Row, Text, bindparam, delete, insert, select, update
 
 from index import descriptors, metadata, tables
-from index.item import Item, NewItem, Outcome, Status, check_id
+from index.duplicates import DuplicateCheck
+from index.item import Duplicate, Item, NewItem, Outcome, Status, check_id
 from index.prepared import Prepared
 from index.space import Space
 
 ITEMS, DESCRIPTORS = tables.items, tables.descriptors
 EDITS, REMOVALS = tables.edits, tables.removals
-INSERTED = ("collection_id", "id", "sha256", "name", "source", "stamp", "metadata")
+ORIGIN = ("collection_id", "id", "sha256", "name", "source", "stamp", "metadata")
+INSERTED = (*ORIGIN, "width", "height", "added_at", "duplicate_of")
 INSERT_ITEMS = Prepared(
     insert(ITEMS).values(
-        {name: bindparam(name) for name in (*INSERTED, "width", "height", "added_at")}
+        {
+            name: bindparam(name)
+            for name in (*INSERTED, "width", "height", "added_at", "duplicate_of")
+        }
     )
 )
 INSERT_DESCRIPTORS = Prepared(
@@ -44,6 +50,8 @@ class Change:
     inserted: list[NewItem]
     updated: list[tuple[int, NewItem]]
     removed: list[Item]
+    rejected: set[str]
+    """Contents that are not added, since they duplicate others."""
 
 
 def check(items: Sequence[NewItem], spaces: Mapping[str, Space]) -> None:
@@ -61,15 +69,29 @@ def check(items: Sequence[NewItem], spaces: Mapping[str, Space]) -> None:
             metadata.check(item.metadata)
 
 
-def planned(there: Mapping[str, Item], new: Sequence[NewItem]) -> Change:
-    """What adding `new` one after another does to the items that are `there`, by id."""
+def planned(
+    there: Mapping[str, Item],
+    new: Sequence[NewItem],
+    duplicates: Sequence[Duplicate | None] = (),
+    check: DuplicateCheck | None = None,
+) -> Change:
+    """What adding `new` one after another does to the items that are `there`, by id.
+
+    `duplicates` names the item that each of `new` duplicates, `check` what is done about that.
+    """
     now: dict[str, Item | NewItem] = dict(there)
     last: dict[str, NewItem] = {}
-    outcomes = []
-    for item in new:
+    outcomes, rejected = [], set()
+    for item, duplicate in zip_longest(new, duplicates):
+        if duplicate and check and check.action == "reject":
+            outcomes.append(Outcome(item.id, "rejected", duplicate))
+            rejected.add(item.sha256)
+            continue
         before = now.get(item.id)
         whole = item if before is None else _after(before, item)
-        outcomes.append(Outcome(item.id, _status(before, whole)))
+        outcomes.append(Outcome(item.id, _status(before, whole), duplicate))
+        if duplicate:
+            whole = replace(whole, duplicate_of=asdict(duplicate))
         now[item.id] = last[item.id] = whole
     same = {
         item_id: last[item_id]
@@ -85,6 +107,7 @@ def planned(there: Mapping[str, Item], new: Sequence[NewItem]) -> Change:
             if not _same(there[item_id], item)
         ],
         removed=[there[item_id] for item_id in last if item_id in there and item_id not in same],
+        rejected=rejected,
     )
 
 
@@ -115,6 +138,7 @@ def _insert(
                 item.width,
                 item.height,
                 now,
+                metadata.encoded(dict(item.duplicate_of)) if item.duplicate_of else None,
             )
             for item in items
         ],

@@ -28,6 +28,7 @@ from service.routes import (
     jobs,
     networks,
     search,
+    snapshots,
 )
 from service.schemas.base import ProblemBody
 from service.schemas.explain import ExplainBody
@@ -78,7 +79,9 @@ def create_app(engine: Engine) -> FastAPI:
     )
     app.state.stopping = threading.Event()
     problems.install(app)
-    for resource in (networks, descriptors, collections, items, search, explain, jobs, health):
+    for resource in (
+        networks, descriptors, collections, items, search, explain, jobs, snapshots, health,
+    ):  # fmt: skip
         app.include_router(resource.router)
     _add_pages(app)
     _describe_bodies(app)

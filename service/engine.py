@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +13,7 @@ import torch
 
 from index import Catalog, Collection, CollectionError, Space
 from index.grids import MOST_ACTIVATIONS
+from index.snapshot import Snapshot
 from index.space import Dtype
 from models import (
     DescriptorSpace,
@@ -46,6 +47,9 @@ DEFAULT = "default"
 COMPACTION_S = 3600.0
 """A compaction that takes longer is taken for one that never ends."""
 
+WHITENINGS = "whitenings"
+"""Folder, in the data folder, of the whitenings fitted here: written once, never changed."""
+
 MOST_KEPT = 8
 """Layers whose activations a collection keeps of every picture."""
 
@@ -75,7 +79,7 @@ class Engine:
             max_bytes=settings.max_picture_bytes,
             offline=settings.offline,
         )
-        self.whitenings = WhiteningFolder(settings.data / "whitenings")
+        self.whitenings = WhiteningFolder(settings.data / WHITENINGS)
         self.limits = Limits(settings.max_picture_bytes, settings.max_pixels, settings.max_frames)
         self.batcher = Batcher(
             settings.batch_size, settings.queue_size, self.metrics.observe_batch, settings.stuck_s
@@ -196,6 +200,12 @@ class Engine:
 
     def _load(self, collection: Collection) -> Extractor:
         origins = [space.origin for space in collection.spaces.values()]
+        if any(origin["network"] == "imported" for origin in origins):
+            raise CollectionError(
+                "collection-imported",
+                f"the descriptors of collection {collection.name!r} were imported, and no network "
+                "here makes such: search it by its items, or by vectors in Python",
+            )
         pins = {origin["network"]: origin["weights_sha256"] for origin in origins}
         pins |= {
             space.spec: space.origin["whitening_sha256"]
@@ -268,6 +278,15 @@ class Engine:
         # One file may be declared to want one preprocessing or another: the name says which.
         key = f"{grid} {origin['weights']} {origin['weights_sha256']}"
         return self._networks.get(key, load)
+
+    def take_snapshot(
+        self, collection: str | None = None, told: Callable[[int], None] = lambda _: None
+    ) -> Snapshot:
+        """Take a snapshot of one collection or of all, with the whitenings they are pinned to.
+
+        Raises CollectionError as `Catalog.take_snapshot` does.
+        """
+        return self.catalog.take_snapshot(collection, [WHITENINGS], told)
 
     def compact_soon(self, collection: Collection) -> None:
         """Seal a new generation in the background, unless that is under way already."""

@@ -15,8 +15,17 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import Connection
 
-from index import Collection, DiskError, FileOutcome, NewItem, Outcome, check_id
+from index import (
+    Collection,
+    DiskError,
+    DuplicateCheck,
+    FileOutcome,
+    NewItem,
+    Outcome,
+    check_id,
+)
 from index.grids import pack
+from index.item import Duplicate
 from models import Extractor
 from service import tracing
 from service.batcher import Vectors
@@ -84,6 +93,7 @@ def ingest(
     lane: Lane = "bulk",
     clock: Clock | None = None,
     check: Callable[[], None] = never,
+    duplicates: DuplicateCheck | None = None,
 ) -> Iterator[list[FileOutcome]]:
     """Index entries in their order; yields the outcomes of each commit, once it is durable.
 
@@ -116,7 +126,7 @@ def ingest(
                 settled = work.settled(ahead)
                 if settled:
                     with tracing.span("commit", pictures=len(settled)):
-                        outcomes = _commit(collection, settled, record)
+                        outcomes = _commit(collection, settled, record, duplicates)
             if more := bool(settled):
                 engine.metrics.observe_pictures(collection.name, outcomes)
                 yield outcomes
@@ -246,6 +256,7 @@ def _commit(
     collection: Collection,
     settled: list[tuple[Entry, NewItem | FileOutcome]],
     record: Record | None,
+    duplicates: DuplicateCheck | None,
 ) -> list[FileOutcome]:
     items = [result for _, result in settled if isinstance(result, NewItem)]
     outcomes: list[FileOutcome] = []
@@ -256,12 +267,25 @@ def _commit(
             if isinstance(result, FileOutcome):
                 outcomes.append(result)
             else:
-                outcome = next(statuses)
-                outcomes.append(
-                    FileOutcome(entry.reference, outcome.id, outcome.status, None, None)
-                )
+                outcomes.append(_outcome(entry, next(statuses)))
         if record:
             record(connection, outcomes)
 
-    collection.add(items, also=inside)
+    collection.add(items, also=inside, duplicates=duplicates)
     return outcomes
+
+
+def _outcome(entry: Entry, outcome: Outcome) -> FileOutcome:
+    """What became of an item; a duplicate that is refused has failed, and says of which it is."""
+    duplicate = outcome.duplicate
+    if outcome.status != "rejected":
+        return FileOutcome(entry.reference, outcome.id, outcome.status, duplicate=duplicate)
+    detail = _refusal(duplicate) if duplicate else None
+    return FileOutcome(
+        entry.reference, outcome.id, "failed", "duplicate", detail, duplicate=duplicate
+    )
+
+
+def _refusal(duplicate: Duplicate) -> str:
+    alike = "the same file as" if duplicate.exact else f"alike (cosine {duplicate.score:.4f}) to"
+    return f"it is {alike} item {duplicate.id!r}: ask for duplicates=flag or allow to index it"

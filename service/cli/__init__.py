@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from service.cli import (
     describe,
     doctor,
+    duplicates,
     evaluate,
     gallery,
     index,
@@ -16,7 +17,9 @@ from service.cli import (
     networks,
     search,
     serve,
+    snapshot,
     train,
+    transfer,
     weights,
     whiten,
 )
@@ -39,6 +42,11 @@ app.add_typer(train.app, name="train")
 app.command("whiten")(whiten.whiten)
 app.command("evaluate")(evaluate.evaluate)
 app.command("gallery")(gallery.gallery)
+app.command("duplicates")(duplicates.duplicates)
+app.command("snapshot")(snapshot.snapshot)
+app.command("restore")(snapshot.restore)
+app.command("export")(transfer.export)
+app.command("import")(transfer.import_)
 app.command("doctor")(doctor.doctor)
 
 

@@ -10,11 +10,21 @@ import typer
 
 from index import Collection, FileOutcome, Job
 from service import logs
-from service.cli.options import ENGINE, CollectionName, Json, print_json, status, takes_settings
+from service.cli.options import (
+    ENGINE,
+    CollectionName,
+    Json,
+    SpaceName,
+    print_json,
+    status,
+    takes_settings,
+)
 from service.cli.progress import follow_job, opened, run_job
 from service.engine import DEFAULT, Engine
+from service.forms import validated
 from service.indexing.watching import Watcher
 from service.problems import Problem
+from service.schemas.duplicates import DuplicatesAsked
 from service.settings import Settings
 
 _MANIFESTS = (".jsonl", ".ndjson", ".csv")
@@ -37,6 +47,14 @@ def index(
     delete: Annotated[
         bool, typer.Option("--delete", help="with --watch: remove the items of removed files")
     ] = False,
+    duplicates: Annotated[
+        str, typer.Option(help="allow, flag or reject pictures that duplicate others")
+    ] = "allow",
+    duplicate_threshold: Annotated[
+        float | None,
+        typer.Option(help="cosine from which they do; by default only equal files do"),
+    ] = None,
+    duplicate_space: SpaceName = None,
     json: Json = False,
 ) -> None:
     """Index pictures, with progress. Again: only what is new. Interrupted: it goes on."""
@@ -45,6 +63,16 @@ def index(
         raise Problem("request-invalid", "name what to index, or a job with --retry")
     if (watch and not (pictures and pictures.is_dir())) or (delete and not watch):
         raise Problem("request-invalid", "--watch follows a folder, and --delete needs --watch")
+    asked = validated(
+        DuplicatesAsked,
+        {
+            "duplicates": duplicates,
+            "duplicate_threshold": duplicate_threshold,
+            "duplicate_space": duplicate_space,
+        },
+    )
+    if asked.duplicates != "allow" and (watch or retry):
+        raise Problem("request-invalid", "--duplicates goes with neither --watch nor --retry")
     with opened(settings) as engine:
         if pictures is None:
             job = follow_job(engine, engine.catalog.jobs.retry(str(retry)))
@@ -52,8 +80,11 @@ def index(
             follow(engine, engine.catalog.collection(collection), pictures, delete, json)
             return
         else:
-            source = source_of(pictures)
-            job = run_job(engine, engine.catalog.collection(collection), source)
+            source, found = source_of(pictures), engine.catalog.collection(collection)
+            asked.check(found)
+            if asked.duplicates != "allow":
+                source["duplicates"] = asked.model_dump()
+            job = run_job(engine, found, source)
         if json:
             print_json(outcome(job))
         else:

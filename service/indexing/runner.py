@@ -21,6 +21,7 @@ from service.indexing.opening import open_source
 from service.indexing.source import Entry, Interrupted, Source, SourceVanishedError, handfuls
 from service.ingest import ingest
 from service.problems import KNOWN, problem_of
+from service.schemas.duplicates import DuplicatesAsked
 
 logger = structlog.get_logger(__name__)
 
@@ -34,6 +35,12 @@ WATCH_S = 0.25
 """How soon a worker hears that its job was cancelled."""
 
 RATE_WINDOW_S = 10.0
+
+TOLD_S = 0.5
+"""How often the progress of a job without outcomes is written down."""
+
+FIND_DUPLICATES = "find_duplicates"
+"""In a job's source instead of pictures: what `Collection.duplicates` is to be asked."""
 
 
 class JobRunner:
@@ -106,7 +113,8 @@ class JobRunner:
         lease = _Lease(self, job)
         lease.start()
         try:
-            self._index(job, lease)
+            work = self._find_duplicates if FIND_DUPLICATES in job.source else self._index
+            work(job, lease)
         except Exception as error:  # noqa: BLE001 - it is told with the job
             self._broken_off(job, error)
         finally:
@@ -157,18 +165,45 @@ class JobRunner:
         def record(connection: Connection, outcomes: list[FileOutcome]) -> None:
             self.jobs.record(connection, job.id, outcomes, self.owner)
 
+        asked = DuplicatesAsked(**job.source.get("duplicates", {})).check(collection)
         with closing(fetched_ahead(self._unfinished(job, source), lease.check)) as entries:
             commits = ingest(
-                self.engine, collection, entries, record, job=job.id, check=lease.check
+                self.engine,
+                collection,
+                entries,
+                record,
+                job=job.id,
+                check=lease.check,
+                duplicates=asked,
             )
             for outcomes in commits:
                 counted += len(outcomes)
                 self._mark(job.id, counted)
                 lease.check()
-        self.jobs.finish(job.id, "done", owner=self.owner)
-        logger.info("job done", job=job.id)
+        self._done(job)
         if collection.needs_compaction():
             self.engine.compact_soon(collection)
+
+    def _find_duplicates(self, job: Job, lease: "_Lease") -> None:
+        collection = self.engine.catalog.collection(job.collection)
+        said = 0.0
+
+        def told(done: int, total: int) -> None:
+            nonlocal said
+            lease.check()
+            if time.monotonic() - said > TOLD_S or done == total:
+                said = time.monotonic()
+                self.jobs.advance(job.id, done, self.owner)
+            self._mark(job.id, done)
+
+        self.jobs.set_total(job.id, collection.count(), self.owner)
+        groups = collection.duplicates(told=told, **job.source[FIND_DUPLICATES])
+        self.jobs.keep_groups(job.id, groups, self.owner)
+        self._done(job)
+
+    def _done(self, job: Job) -> None:
+        self.jobs.finish(job.id, "done", owner=self.owner)
+        logger.info("job done", job=job.id)
 
     def _unfinished(self, job: Job, source: Source) -> Iterator[Entry]:
         """What is left to do: of a source that was read to its end, the failed files alone."""

@@ -62,11 +62,16 @@ function end(job) {
   onGrowth(true);
 }
 
+function titleOf(job) {
+  const { name, folder, manifest, find_duplicates: duplicates } = job.source ?? {};
+  if (duplicates) return `Looking for duplicates in ${job.collection}`;
+  const source = name ?? (folder ?? manifest ?? "pictures").split("/").at(-1);
+  return `Indexing ${source} into ${job.collection}`;
+}
+
 function update(job) {
   if (!tasks.has(job.id)) {
-    const { name, folder, manifest } = job.source ?? {};
-    const source = name ?? (folder ?? manifest ?? "pictures").split("/").at(-1);
-    tasks.set(job.id, new Task(`Indexing ${source} into ${job.collection}`, {
+    tasks.set(job.id, new Task(titleOf(job), {
       onCancel: () => api.cancelJob(job.id).then(update),
       onErrors: () => api.jobErrors(job.id),
     }));

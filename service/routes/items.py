@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from starlette.datastructures import FormData, UploadFile
 
-from index import Collection, CollectionError, Item
+from index import Collection, CollectionError, DuplicateCheck, Item
 from service import forms
 from service.clock import Clock
 from service.engine import Engine
@@ -19,6 +20,7 @@ from service.ingest import ingest
 from service.problems import Problem, details, status_of
 from service.routes import UPLOADS, CollectionDep, EngineDep
 from service.schemas.base import ProblemBody
+from service.schemas.duplicates import DuplicateBody, DuplicatesAsked
 from service.schemas.items import ItemBody, ItemsBody, MetadataPatch, OutcomeBody, OutcomesBody
 from service.security.access import charge
 from service.security.audit import MOST_IDS, note
@@ -32,6 +34,7 @@ _FIELDS = {
         "description": "JSON: one object for all pictures, or a list with one for each",
         "examples": ['{"colour": "red"}', '[{"n": 1}, {"n": 2}]'],
     },
+    **forms.DUPLICATES,
     "ids": {
         "type": "string",
         "description": "JSON: an id for each",
@@ -63,7 +66,9 @@ async def upload_items(
     """Index pictures. When the answer arrives, every picture in it that did not fail is on disk.
 
     `metadata` is one object for all pictures or a list with one for each; `ids` likewise a list.
-    Without an id the content decides: the same picture again is `unchanged`.
+    Without an id the content decides: the same picture again is `unchanged`. With `duplicates`
+    pictures are compared with all items and with each other: a duplicate fails with the code
+    `duplicate` (`reject`), or is added and marked (`flag`); `duplicate_of` names the other item.
     """
     async with forms.multipart(request, engine.settings.max_files) as form:
         uploads = forms.files(form, "files", "file")
@@ -71,7 +76,9 @@ async def upload_items(
             raise Problem("request-invalid", "send at least one picture in the field `files`")
         charge(request, len(uploads))
         entries = _entries(engine, uploads, form)
-        work = partial(_index, engine, collection, entries)
+        asked = {n: v for n, v in forms.fields(form).items() if n in DuplicatesAsked.model_fields}
+        check = forms.validated(DuplicatesAsked, asked).check(collection)
+        work = partial(_index, engine, collection, entries, check)
         outcomes = await engine.uploads.run(request, work)
     note(
         request,
@@ -136,9 +143,13 @@ def display_name(file_name: str | None) -> str:
 
 
 def _index(
-    engine: Engine, collection: Collection, entries: list[Entry], clock: Clock
+    engine: Engine,
+    collection: Collection,
+    entries: list[Entry],
+    check: DuplicateCheck | None,
+    clock: Clock,
 ) -> list[OutcomeBody]:
-    commits = ingest(engine, collection, entries, lane="upload", clock=clock)
+    commits = ingest(engine, collection, entries, lane="upload", clock=clock, duplicates=check)
     outcomes = [outcome for commit in commits for outcome in commit]
     if collection.needs_compaction():
         engine.compact_soon(collection)
@@ -148,6 +159,7 @@ def _index(
             id=outcome.item_id,
             status=outcome.status,
             problem=_problem(outcome.code, outcome.detail),
+            duplicate_of=DuplicateBody(**asdict(outcome.duplicate)) if outcome.duplicate else None,
         )
         for entry, outcome in zip(entries, outcomes, strict=True)
     ]
@@ -166,6 +178,7 @@ def list_items(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str | None, Query(description="`next` of the page before")] = None,
     filter: Annotated[str | None, Query(description="on metadata, as JSON")] = None,  # noqa: A002
+    flagged: Annotated[bool | None, Query(description="only duplicates, or only others")] = None,
 ) -> ItemsBody:
     """A page of items in the order of their ids."""
     terms: Mapping[str, Any] | None = None
@@ -174,7 +187,7 @@ def list_items(
         if not isinstance(parsed, dict):
             raise CollectionError("filter-invalid", "a filter is a JSON object")
         terms = parsed
-    found = collection.items(after=after, limit=limit + 1, filter=terms)
+    found = collection.items(after=after, limit=limit + 1, filter=terms, flagged=flagged)
     page = found[:limit]
     return ItemsBody(
         items=[_body(item) for item in page], next=page[-1].id if len(found) > limit else None
@@ -228,4 +241,5 @@ def _body(item: Item) -> ItemBody:
         height=item.height,
         metadata=dict(item.metadata),
         added_at=item.added_at,
+        duplicate_of=DuplicateBody(**item.duplicate_of) if item.duplicate_of else None,
     )

@@ -10,15 +10,17 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from index import Job
+from index import CollectionError, Job
 from service import forms
 from service.indexing import spool
 from service.indexing.opening import open_source
-from service.indexing.runner import JobRunner
+from service.indexing.runner import FIND_DUPLICATES, JobRunner
 from service.indexing.source import SourceError
 from service.problems import Problem
+from service.query import default_space
 from service.routes import CollectionDep, EngineDep
 from service.schemas.base import LARGEST_INTEGER, ProblemBody
+from service.schemas.duplicates import DuplicatesAsked, FindDuplicates, GroupsBody, MemberBody
 from service.schemas.jobs import FileError, FileErrorsBody, JobBody, JobsBody, NewJob
 from service.security.access import CallerDep
 from service.security.audit import note
@@ -44,6 +46,7 @@ _FIELDS: Mapping[str, Any] = {
     "archive": {**forms.PICTURE, "description": "zip or tar, compressed or not"},
     "manifest": {**forms.PICTURE, "description": "JSON Lines or CSV of paths or URLs"},
     "folder": {"type": "string", "minLength": 1},
+    **forms.DUPLICATES,
 }
 
 
@@ -57,12 +60,14 @@ async def create_job(engine: EngineDep, collection: CollectionDep, request: Requ
     """Start batch indexing. The job survives restarts; each file is indexed exactly once."""
     runner: JobRunner = request.app.state.runner
     if request.headers.get("content-type", "").startswith("application/json"):
-        source = _one_of(forms.validated(NewJob, await forms.json_body(request)), {})
+        asked, source = _divided(forms.validated(NewJob, await forms.json_body(request)), {})
     else:
         async with forms.multipart(request, max_files=1) as form:
             uploads = {name: forms.files(form, name) for name in ("archive", "manifest")}
             text = forms.validated(NewJob, forms.fields(form))
-            source = _one_of(text, {name: sent[0] for name, sent in uploads.items() if sent})
+            asked, source = _divided(
+                text, {name: sent[0] for name, sent in uploads.items() if sent}
+            )
             kind, value = next(iter(source.items()))
             if isinstance(value, UploadFile):
                 source = await run_in_threadpool(
@@ -71,10 +76,13 @@ async def create_job(engine: EngineDep, collection: CollectionDep, request: Requ
 
     def create() -> Job:
         try:
+            asked.check(collection)
             open_source(engine, source)
-        except SourceError:
+        except (SourceError, CollectionError):
             spool.discard(source)
             raise
+        if asked.duplicates != "allow":
+            source["duplicates"] = asked.model_dump()
         return engine.catalog.jobs.create(collection.name, source)
 
     job = await run_in_threadpool(create)
@@ -83,11 +91,50 @@ async def create_job(engine: EngineDep, collection: CollectionDep, request: Requ
     return body(job, runner)
 
 
-def _one_of(text: NewJob, uploads: Mapping[str, UploadFile]) -> dict[str, Any]:
-    given = [*text.model_dump(exclude_none=True).items(), *uploads.items()]
+def _divided(
+    text: NewJob, uploads: Mapping[str, UploadFile]
+) -> tuple[DuplicatesAsked, dict[str, Any]]:
+    """What is done with duplicates, and the one source that is named."""
+    asked = DuplicatesAsked(**text.model_dump(include=set(DuplicatesAsked.model_fields)))
+    told = text.model_dump(exclude=set(DuplicatesAsked.model_fields), exclude_none=True)
+    given = [*told.items(), *uploads.items()]
     if len(given) != 1:
         raise Problem("request-invalid", "name exactly one of `folder`, `manifest` and `archive`")
-    return dict(given)
+    return asked, dict(given)
+
+
+@router.post(
+    "/collections/{collection}/duplicates",
+    status_code=202,
+    responses=forms.problems(400, 404, 422),
+)
+def find_duplicates(
+    engine: EngineDep, collection: CollectionDep, request: Request, asked: FindDuplicates
+) -> JobBody:
+    """Start to look for groups of duplicates; the job survives restarts, and so do its groups."""
+    space = asked.space or default_space(collection)
+    collection.check_spaces([space])
+    found = {"threshold": asked.threshold, "space": space}
+    job = engine.catalog.jobs.create(collection.name, {FIND_DUPLICATES: found})
+    runner: JobRunner = request.app.state.runner
+    runner.wake()
+    return body(job, runner)
+
+
+@router.get("/jobs/{job}/duplicates", responses=forms.problems(404, 422))
+def list_duplicates(
+    engine: EngineDep,
+    job: JobDep,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> GroupsBody:
+    """The groups of duplicates that a job has found, the largest first."""
+    found = engine.catalog.jobs.groups(job.id, after, limit + 1)
+    page = found[:limit]
+    return GroupsBody(
+        groups=[[MemberBody(id=m.id, score=m.score) for m in group] for _, group in page],
+        next=page[-1][0] if len(found) > limit else None,
+    )
 
 
 @router.get("/jobs", responses=forms.problems(422))
@@ -193,7 +240,8 @@ def body(job: Job, runner: JobRunner) -> JobBody:
 
 def _shown(source: Mapping[str, Any]) -> dict[str, Any]:
     """What a job reads, without where an upload is kept meanwhile."""
-    kind = next(name for name in ("folder", "manifest", "archive") if name in source)
+    kinds = ("folder", "manifest", "archive", FIND_DUPLICATES)
+    kind = next(name for name in kinds if name in source)
     if source.get("uploaded"):
         return {kind: source["name"], "name": source["name"]}
     return {kind: source[kind]}

@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.schemas.base import ProblemBody, Strict
+from service.schemas.base import ProblemBody
+from service.schemas.duplicates import DuplicatesAsked
 
 
-class NewJob(Strict):
+class NewJob(DuplicatesAsked):
     """A batch-indexing job over files that the service can read itself."""
 
     model_config = ConfigDict(
