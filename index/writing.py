@@ -18,14 +18,7 @@ ITEMS, DESCRIPTORS = tables.items, tables.descriptors
 EDITS, REMOVALS = tables.edits, tables.removals
 ORIGIN = ("collection_id", "id", "sha256", "name", "source", "stamp", "metadata")
 INSERTED = (*ORIGIN, "width", "height", "added_at", "duplicate_of")
-INSERT_ITEMS = Prepared(
-    insert(ITEMS).values(
-        {
-            name: bindparam(name)
-            for name in (*INSERTED, "width", "height", "added_at", "duplicate_of")
-        }
-    )
-)
+INSERT_ITEMS = Prepared(insert(ITEMS).values({name: bindparam(name) for name in INSERTED}))
 INSERT_DESCRIPTORS = Prepared(
     insert(DESCRIPTORS).values(
         {name: bindparam(name) for name in ("space_id", "item_key", "vector")}
