@@ -36,7 +36,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
 }
-"""One thread each; and glibc keeps the memory of one picture for the next, whose pages are there."""
+"""One thread each; and glibc keeps the memory of one picture for the next one."""
 
 START_S = 60.0
 """A process that has not imported its decoders by then is given up."""
@@ -247,7 +247,7 @@ class _Worker:
         command = [sys.executable, "-P", "-m", "service.decoding.worker", str(lifeline), allowed]
         places = os.pathsep.join(place for place in sys.path if place)
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - this very service
+            self._process = subprocess.Popen(  # noqa: S603
                 command,
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
