@@ -31,6 +31,13 @@ logger = structlog.get_logger(__name__)
 NICE: Mapping[Lane, int] = {"query": 0, "upload": 5, "bulk": 10}
 """How far a lane's processes stand back: what a query needs of a processor it gets first."""
 
+ENVIRONMENT: Mapping[str, str] = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
+}
+"""One thread each; and glibc keeps the memory of one picture for the next one."""
+
 START_S = 60.0
 """A process that has not imported its decoders by then is given up."""
 
@@ -239,13 +246,12 @@ class _Worker:
         lifeline, self._alive = os.pipe()
         command = [sys.executable, "-P", "-m", "service.decoding.worker", str(lifeline), allowed]
         places = os.pathsep.join(place for place in sys.path if place)
-        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - this very service
+            self._process = subprocess.Popen(  # noqa: S603
                 command,
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, **one_thread, "PYTHONPATH": places},
+                env={**os.environ, **ENVIRONMENT, "PYTHONPATH": places},
                 pass_fds=[lifeline],
             )
         except OSError:
