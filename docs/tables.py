@@ -17,7 +17,7 @@ from service.settings import Settings
 
 PAGE = Path(__file__).parent / "operations.md"
 
-COMMAND_LINE = ("evaluation-", "truth-", "training-", "restore-")
+COMMAND_LINE = ("evaluation-", "truth-", "training-", "restore-", "import-", "export-")
 """What begins so is said by a command only, with exit status 2."""
 
 

@@ -198,8 +198,8 @@ class _Download:
             except (_InterruptionError, httpx.RequestError, httpx.InvalidURL) as why:
                 raise WeightsError(
                     "weights-download",
-                    f"{shown(self.url)} could not be downloaded: {why}; try again to go on where it "
-                    "stopped, or set POOL5_WEIGHTS_MIRROR",
+                    f"{shown(self.url)} could not be downloaded: {why}; try again to go on where "
+                    "it stopped, or set POOL5_WEIGHTS_MIRROR",
                 ) from why
 
     def _attempt(self, client: httpx.Client, stream: BufferedRandom) -> None:

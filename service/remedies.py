@@ -140,6 +140,12 @@ REMEDIES: Mapping[str, str] = {
     "restore-failed": "Nothing was changed: the detail says why.",
     "restore-not-empty": "Restore into an empty folder.",
     "restore-unfinished": "A restore was interrupted in this folder: restore again.",
+    "import-invalid": "The detail names the file or row that does not fit the format.",
+    "import-spaces-differ": "Import into a collection of the same spaces and fingerprints.",
+    "import-unconfirmed": "Confirm that these descriptors were made as the collection's are.",
+    "export-not-empty": "Export into an empty folder.",
+    "export-failed": "Nothing usable was written: the detail says why.",
+    "collection-imported": "Its descriptors came from outside: search by item, not by picture.",
     # who may do what
     "key-invalid": "The detail says what is wrong with the key's name, scopes or collections.",
     "key-missing": "Send a key: `Authorization: Bearer …`; `pool5 keys` makes them.",

@@ -16,6 +16,7 @@ AT_THE_MERGE = (
     "client-gone", "forward-", "decode", "key-", "keys-", "scope-", "rate-", "host-", "origin-",
     "collection-forbidden", "request-too-slow", "job-", "archive-member-archive",
     "source-vanished", "duplicates-", "restore-", "snapshot-", "catalog-missing",
+    "import-", "export-", "collection-imported",
 )  # fmt: skip
 """What branches beside this one say; to be removed when they are there."""
 
