@@ -363,7 +363,7 @@ def _end(
             "owner": None,
             "leased_until": None,
             "failed": JOBS.c.failed + failed,
-            "complete": or_(JOBS.c.complete, state == "done"),
+            "complete": True if state == "done" else JOBS.c.complete,
             **values,
         }
         connection.execute(update(JOBS).where(JOBS.c.seq == seq).values(ended))

@@ -46,11 +46,11 @@ def index(
     if (watch and not (pictures and pictures.is_dir())) or (delete and not watch):
         raise Problem("request-invalid", "--watch follows a folder, and --delete needs --watch")
     with opened(settings) as engine:
-        if watch:
+        if watch and pictures:
             follow(engine, engine.catalog.collection(collection), pictures, delete, json)
             return
-        if retry is not None:
-            job = follow_job(engine, engine.catalog.jobs.retry(retry))
+        if pictures is None:
+            job = follow_job(engine, engine.catalog.jobs.retry(retry or ""))
         else:
             source = source_of(pictures)
             job = run_job(engine, engine.catalog.collection(collection), source)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field, replace
@@ -111,7 +111,7 @@ def _is_transient(error: BaseException) -> bool:
 
 def fetched_ahead(
     entries: Iterable[Entry], check: Callable[[], None] = never
-) -> Iterator[Entry | None]:
+) -> Generator[Entry | None, None, None]:
     """The same entries in their order, those by URL fetched; None while the next is on its way.
 
     Threads of their own fetch, so that no decoder waits for a host. A fetch that is under way when
