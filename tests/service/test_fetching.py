@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from email.utils import formatdate
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -15,6 +16,7 @@ from fastapi.testclient import TestClient
 
 from service.engine import Engine
 from service.fetch import Fetcher, FetchError
+from service.indexing import runner
 from service.indexing.fetching import Hosts, fetched_ahead
 from service.indexing.source import Entry, Interrupted, SourceError
 from service.settings import Settings
@@ -195,7 +197,7 @@ def test_while_a_host_stalls_the_reader_is_told_to_see_to_others(host: Host) -> 
 def test_a_manifest_of_urls_gives_a_reason_for_each_that_failed(
     host: Host, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Hosts, "pause_s", 0.01)
+    monkeypatch.setattr(runner, "Hosts", partial(Hosts, pause_s=0.01))
     kinds = ["ok-1", "gone-1", "twice-1", "ok-2", "cut-1", "limited-1", "ok-3"]
     lines = [{"url": host.url(kind), "id": kind} for kind in kinds]
     lines += [
