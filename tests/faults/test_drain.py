@@ -109,9 +109,13 @@ def _a_second_signal_ends_it_at_once(server: Server) -> None:
 
 
 def _search(server: Server) -> httpx.Response:
-    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
-        files = {"file": encoded(1)}
-        return client.post("/v1/collections/default/search", files=files)
+    return server.client.post("/v1/collections/default/search", files={"file": encoded(1)})
+
+
+def _wait_until_answering(server: Server, requests: int) -> None:
+    end = time.monotonic() + 60
+    while f"pool5_requests_in_flight {requests + 1}.0" not in server.client.get("/metrics").text:
+        assert time.monotonic() < end
 
 
 def test_waiting_queries_are_answered_and_a_balancer_is_told_before(tmp_path: Path) -> None:
@@ -121,7 +125,7 @@ def test_waiting_queries_are_answered_and_a_balancer_is_told_before(tmp_path: Pa
         ThreadPoolExecutor(16) as pool,
     ):
         searches = [pool.submit(_search, server) for _ in range(16)]
-        time.sleep(0.5)
+        _wait_until_answering(server, 16)
         server.process.terminate()
         asked = time.monotonic()
         time.sleep(0.5)
