@@ -112,7 +112,7 @@ def test_a_key_for_one_collection_sees_that_one_only(
     jobs = locked_engine.catalog.jobs
     own, other = jobs.create("shoes", {"folder": "/a"}), jobs.create("default", {"folder": "/b"})
     for job in (own, other):
-        jobs.request_cancel(job.id)
+        jobs.cancel(job.id)
     key = given("admin", "shoes")
     collections = locked.get("/v1/collections", headers=key).json()["collections"]
     assert [found["name"] for found in collections] == ["shoes"]
