@@ -268,7 +268,7 @@ class Current:
         with self._database.reading() as connection:
             gallery = Gallery(connection, self._collection_id, space_id, space)
             questions = [
-                tuning.own_questions(gallery, high_key, work),
+                *tuning.own_questions(gallery, high_key, work),
                 tuning.live_questions(gallery, asked, high_key, work),
             ]
             aim = tuning.aim(self._policy.recall)
