@@ -55,6 +55,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         client.post("/v1/collections/default/items", files=[("files", encoded(1)), ("files", b"")])
         client.post("/v1/collections/default/search", files={"file": encoded(1)})
         engine.catalog.collection("default").check_recall(UNHURRIED)
+        engine.metrics.decoders_lost.labels("decoder-lost")  # None has been lost or restarted yet.
+        engine.metrics.stage_restarts.labels("forward")
         text = client.get("/metrics").text
     return {
         sample.name: set(sample.labels)

@@ -55,6 +55,8 @@ def _texts(argument: ast.expr) -> Iterator[str]:
         parts = [part.value if isinstance(part, ast.Constant) else "*" for part in argument.values]
         yield "".join(map(str, parts))
         return
+    if isinstance(argument, ast.Subscript):  # a code that is passed on
+        return
     for node in ast.walk(argument):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
