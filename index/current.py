@@ -220,10 +220,15 @@ class Current:
         base = View.of(number, loaded, self._described)
         with self._following, self._database.reading() as connection:
             version = self._database.version()
+            pruned = self.recorded.pruned(connection)
+            if number not in self.recorded.read(connection) or base.removal < pruned:
+                return  # it gave way to newer ones, and what was removed since is not told any more
             view = self._seen[1] if self._seen is not None else base
             if self._seen is None or view.number < number:
-                delta = view.delta.beyond(base.high_key)
-                base = replace(base, delta=delta, key=max(view.key, base.key))
+                if view.removal >= pruned:
+                    view = self._newer(connection, view)
+                    delta = view.delta.beyond(base.high_key)
+                    base = replace(base, delta=delta, key=max(view.key, base.key))
                 self._seen = version, self._newer(connection, base)
 
     def _newer(self, connection: Connection, view: View) -> View:

@@ -307,3 +307,20 @@ def test_a_collection_dropped_by_another_process_is_unknown_here(tmp_path: Path)
         with pytest.raises(CollectionError) as refused:
             mine.search(unit(1))
         assert refused.value.code == "collection-unknown"
+
+
+def test_generations_that_gave_way_while_they_were_loaded_are_not_adopted(tmp_path: Path) -> None:
+    with Catalog.open(tmp_path) as ours, Catalog.open(tmp_path) as theirs:
+        mine = ours.create_collection("shoes", [HIGH], {})
+        _fill(mine)
+        yours = theirs.collection("shoes")
+        assert _is_right(yours)
+        assert mine.compact()
+        slow = yours._current._loaded(2, yours._current._numbered()[2])
+        assert slow is not None
+        for gone in ("i0", "i1"):  # after the second of which the first is not told any more
+            mine.remove([gone])
+            assert mine.compact()
+        yours._current._adopt(slow)
+        assert _high(yours)["number"] == 4
+        assert {one.id for one in yours.search(unit(1), 100)} == GALLERY.keys() - {"i0", "i1"}
