@@ -124,11 +124,13 @@ class Current:
             self._making = newest + 1
             try:
                 made = self._compaction.run(view, self._making, Pace(stop, lambda: self.searched))
+                sealed = {name: each.sealed for name, each in made.items()}
+                self.recorded.record(sealed, kept=view.number)
+                self._adopt(made)
             except Cancelled:
                 return False
-            sealed = {name: each.sealed for name, each in made.items()}
-            self.recorded.record(sealed, kept=view.number)
-            self._adopt(made)
+            finally:
+                self._making = 0  # others may make one of that number, which is to be loaded
             self.recorded.sweep()
             return True
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from index import Catalog, Collection, CollectionError, generation
+from index.compaction import Cancelled, Compaction
 from tests.index.making import HIGH, LOW, nearest, new_item, stored, unit, units
 
 GALLERY = {f"i{n}": stored(unit(n)) for n in range(60)}
@@ -324,3 +326,22 @@ def test_generations_that_gave_way_while_they_were_loaded_are_not_adopted(tmp_pa
         yours._current._adopt(slow)
         assert _high(yours)["number"] == 4
         assert {one.id for one in yours.search(unit(1), 100)} == GALLERY.keys() - {"i0", "i1"}
+
+
+@pytest.mark.parametrize("error", [Cancelled(), OSError(28, "No space left on device")])
+def test_after_a_compaction_came_to_nothing_that_of_another_process_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    with Catalog.open(tmp_path) as ours, Catalog.open(tmp_path) as theirs:
+        mine = ours.create_collection("shoes", [HIGH], {})
+        _fill(mine)
+        yours = theirs.collection("shoes")
+        with monkeypatch.context() as failing, suppress(OSError):
+            failing.setattr(Compaction, "run", fail)
+            assert not yours.compact()
+        assert mine.compact()
+        _wait_until(lambda: _high(yours)["number"] == 2)
+        assert _is_right(yours)
