@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Connection, bindparam, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from index import descriptors, generation, planner, tables, tuning
 from index.compaction import Cancelled, Compaction, Pace
@@ -212,7 +211,7 @@ class Current:
                     self.compact()
                 if newest == self._newest():
                     return
-        except (CollectionError, OSError, SQLAlchemyError):
+        except Exception:
             self._tend_after = time.monotonic() + TEND_AGAIN_S
             logger.exception("generations stay as they are; searches go on")
 

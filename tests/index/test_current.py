@@ -1,5 +1,6 @@
 """Generations, delta and tombstones together: sealing, reopening, damage, other processes."""
 
+import hashlib
 import logging
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
+from sqlalchemy import update
 
-from index import Catalog, Collection, CollectionError, generation
+from index import Catalog, Collection, CollectionError, generation, tables
 from index.compaction import Cancelled, Compaction
 from tests.index.making import HIGH, LOW, nearest, new_item, stored, unit, units
 
@@ -345,3 +347,33 @@ def test_after_a_compaction_came_to_nothing_that_of_another_process_is_loaded(
         assert mine.compact()
         _wait_until(lambda: _high(yours)["number"] == 2)
         assert _is_right(yours)
+
+
+def test_a_generation_that_faiss_cannot_read_is_rebuilt_although_its_checksum_is_right(
+    tmp_path: Path,
+) -> None:
+    with Catalog.open(tmp_path) as catalog:
+        _fill(catalog.create_collection("shoes", [HIGH], {}))
+        (path,) = _generations(catalog)
+        path.write_bytes(b"of another version")
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        with catalog.database.writing() as connection:
+            connection.execute(update(tables.generations).values(sha256=sha256))
+    with Catalog.open(tmp_path) as catalog:
+        assert _is_right(catalog.collection("shoes"))
+        _wait_until(lambda: _high(catalog.collection("shoes"))["count"] == 60)
+        assert _is_right(catalog.collection("shoes"))
+
+
+def test_whatever_fails_in_the_background_is_said_and_tried_again_later(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(number: int) -> None:
+        raise MemoryError(number)
+
+    _fill(collection)
+    monkeypatch.setattr(collection._current, "_load", fail)
+    collection._current._tend()
+    assert "MemoryError" in caplog.text
+    assert collection._current._tend_after > time.monotonic()
+    assert _is_right(collection)
