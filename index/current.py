@@ -143,23 +143,27 @@ class Current:
         with self._database.reading() as connection:
             numbered = self.recorded.read(connection)
             view = self._seen[1] if self._seen is not None else None
-            if view is None or view.removal < self.recorded.pruned(connection):
-                view = self._opened(numbered)
+            pruned = self.recorded.pruned(connection)
+            if view is None or view.removal < pruned:
+                view = self._opened(numbered, pruned)
             elif view.number in numbered:
                 view = view.retuned(numbered[view.number])
             if next(iter(numbered), 0) not in (view.number, self._making):
                 self._tend_soon()
             return self._newer(connection, view)
 
-    def _opened(self, numbered: Numbered) -> View:
-        """The newest generations that can be trusted, or none."""
+    def _opened(self, numbered: Numbered, pruned: int) -> View:
+        """The newest generations that can be trusted, or none.
+
+        Without any, what was removed up to `pruned` is not among the items that are read.
+        """
         for number, sealed in numbered.items():
             loaded = self._loaded(number, sealed)
             if loaded is not None:
                 return View.of(number, loaded, self._described)
         if numbered:
             logger.warning("searching the catalog's descriptors in memory")
-        return View.of(0, {}, self._described)
+        return replace(View.of(0, {}, self._described), removal=pruned)
 
     def _loaded(self, number: int, sealed: Mapping[str, Sealed]) -> dict[str, Generation] | None:
         """Generations that have answered; None, said aloud, where they cannot be trusted."""

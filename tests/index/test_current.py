@@ -377,3 +377,27 @@ def test_whatever_fails_in_the_background_is_said_and_tried_again_later(
     assert "MemoryError" in caplog.text
     assert collection._current._tend_after > time.monotonic()
     assert _is_right(collection)
+
+
+def test_without_generations_the_catalog_is_read_once_and_not_after_every_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Catalog.open(tmp_path) as catalog:
+        collection = catalog.create_collection("shoes", [HIGH], {})
+        _fill(collection)
+        for n in (900, 901):
+            assert collection.compact()
+            collection.add([new_item(f"i{n}", n)])
+        for path in _generations(catalog):
+            path.unlink()
+
+    with Catalog.open(tmp_path) as catalog:
+        collection = catalog.collection("shoes")
+        collection._current._tend_after = float("inf")
+        before = collection._current.view()
+        assert (before.number, len(before.delta)) == (0, 62)
+        collection.remove(["i900"])
+        collection.add([new_item("new", 902)])
+        after = collection._current.view()
+        assert len(after.delta) == 62
+        assert after.delta._parts[0].block is before.delta._parts[0].block
