@@ -380,7 +380,7 @@ def test_whatever_fails_in_the_background_is_said_and_tried_again_later(
 
 
 def test_without_generations_the_catalog_is_read_once_and_not_after_every_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     with Catalog.open(tmp_path) as catalog:
         collection = catalog.create_collection("shoes", [HIGH], {})
