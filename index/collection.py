@@ -137,7 +137,8 @@ class Collection:
         Raises CollectionError (`item-id-invalid`, `descriptor-invalid`, `metadata-invalid`,
         `collection-unknown`, `space-unknown`) and DiskError; then nothing is changed.
         """
-        contents = {item.sha256 for item in items}
+        # Under any other content no picture can have been put.
+        contents = {item.sha256 for item in items if writing.SHA256.fullmatch(item.sha256)}
         try:
             writing.check(items, self.spaces)
             sieve = self._sieve(duplicates, items) if duplicates else None
