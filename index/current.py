@@ -106,9 +106,11 @@ class Current:
         """Seal all that is there into new generations, while searches and writes go on.
 
         False: there is nothing to do, or another thread or process is at it, or `stop` was set
-        meanwhile. Raises OSError when the disk is full; the old generations stay then.
+        meanwhile, or this was closed. Raises OSError when the disk is full; the old generations
+        stay then.
         """
-        stop = stop or self._stop
+        stops = (self._stop,) if stop is None else (stop, self._stop)
+        pace = Pace(*stops, searched=lambda: self.searched)
         with self.recorded.alone() as alone:
             if not alone:
                 return False
@@ -118,16 +120,21 @@ class Current:
                 self._load(newest)
                 view = self.view()
             whole = view.generations and newest == view.number
-            if stop.is_set() or (whole and not len(view.delta) and not view.tombstones.size):
+            if pace.stopped() or (whole and not len(view.delta) and not view.tombstones.size):
                 return False
             self._making = newest + 1
             try:
-                made = self._compaction.run(view, self._making, Pace(stop, lambda: self.searched))
+                made = self._compaction.run(view, self._making, pace)
                 sealed = {name: each.sealed for name, each in made.items()}
                 self.recorded.record(sealed, kept=view.number)
                 self._adopt(made)
             except Cancelled:
+                self.recorded.forget(self._making)
                 return False
+            except CollectionError as error:
+                if error.code == "collection-unknown":  # it was dropped meanwhile, with its folder
+                    self.recorded.forget(self._making)
+                raise
             finally:
                 self._making = 0  # others may make one of that number, which is to be loaded
             self.recorded.sweep()
