@@ -102,15 +102,17 @@ class Current:
         view = self.view()
         return self._policy.due(view.sealed_count, len(view.delta), view.tombstones.size)
 
-    def compact(self, stop: threading.Event | None = None) -> bool:
+    def compact(
+        self, stop: threading.Event | None = None, told: Callable[[], None] = lambda: None
+    ) -> bool:
         """Seal all that is there into new generations, while searches and writes go on.
 
         False: there is nothing to do, or another thread or process is at it, or `stop` was set
-        meanwhile, or this was closed. Raises OSError when the disk is full; the old generations
-        stay then.
+        meanwhile, or this was closed. `told` hears about every second that it goes on, and ends it
+        by raising. Raises OSError when the disk is full; the old generations stay then.
         """
         stops = (self._stop,) if stop is None else (stop, self._stop)
-        pace = Pace(*stops, searched=lambda: self.searched)
+        pace = Pace(*stops, searched=lambda: self.searched, told=told)
         with self.recorded.alone() as alone:
             if not alone:
                 return False
