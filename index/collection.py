@@ -137,7 +137,7 @@ class Collection:
         Raises CollectionError (`item-id-invalid`, `descriptor-invalid`, `metadata-invalid`,
         `collection-unknown`, `space-unknown`) and DiskError; then nothing is changed.
         """
-        contents = {item.sha256 for item in items}
+        contents = [item.sha256 for item in items]
         try:
             writing.check(items, self.spaces)
             sieve = self._sieve(duplicates, items) if duplicates else None
@@ -168,8 +168,11 @@ class Collection:
         writing.check([item], self.spaces)
 
     def abandon(self, contents: Several[str]) -> None:
-        """Let go of pictures that were put for items which then were not added."""
-        self.pictures.arrived(set(contents))
+        """Let go of pictures that were put for items which then were not added.
+
+        A picture is named once for each of its items.
+        """
+        self.pictures.arrived(contents)
         self._settle(contents)
 
     def remove(self, ids: Sequence[str]) -> list[bool]:
