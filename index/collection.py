@@ -138,7 +138,7 @@ class Collection:
         `collection-unknown`, `space-unknown`) and DiskError; then nothing is changed.
         """
         # Under any other content no picture can have been put.
-        contents = {item.sha256 for item in items if writing.SHA256.fullmatch(item.sha256)}
+        contents = [item.sha256 for item in items if writing.SHA256.fullmatch(item.sha256)]
         try:
             writing.check(items, self.spaces)
             sieve = self._sieve(duplicates, items) if duplicates else None
@@ -169,8 +169,11 @@ class Collection:
         writing.check([item], self.spaces)
 
     def abandon(self, contents: Several[str]) -> None:
-        """Let go of pictures that were put for items which then were not added."""
-        self.pictures.arrived(set(contents))
+        """Let go of pictures that were put for items which then were not added.
+
+        A picture is named once for each of its items.
+        """
+        self.pictures.arrived(contents)
         self._settle(contents)
 
     def remove(self, ids: Sequence[str]) -> list[bool]:
