@@ -121,12 +121,12 @@ class Engine:
     def close(self) -> None:
         """Stop the threads and close the catalog. What was acknowledged is on disk already."""
         self.watchdog.stop()
+        self.stop_compacting()
         for stopping in (self.queries, self.uploads):
             stopping.close()
         for reading in self.readers.values():
             reading.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
-        self.stop_compacting()
         if self._own_decoders:
             self.decoders.close()
         for reading in self.readers.values():
