@@ -272,3 +272,13 @@ def test_what_is_not_well_formed_ends_alone(connect: Connect, request_line: byte
     client = connect()
     client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert answer(client).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_form_that_only_reads_is_bounded_by_the_pictures_in_it(connect: Connect) -> None:
+    for operation, status in ((b"search", b" 413 "), (b"items", b" 408 ")):
+        client = connect()
+        client.sendall(
+            b"POST /v1/collections/default/" + operation + b" HTTP/1.1\r\nHost: localhost\r\n"
+        )
+        client.sendall(FORM + b"Content-Length: 3000000000\r\n\r\n")
+        assert status in answer(client).partition(b"\r\n")[0] + b" "
