@@ -12,6 +12,9 @@ from service.security.operations import Operation
 from service.security.rates import Rates
 from service.settings import Settings
 
+FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
+"""What a proxy adds, and nobody at this machine."""
+
 ALIVE = "GET /health/live"
 """Has the process's own health for its answer, whatever has become of the catalog."""
 
@@ -51,7 +54,9 @@ class Access:
             return
         try:
             header = sent[0].decode("latin-1") if len(sent) == 1 else " " * len(sent)
-            state["caller"] = caller = await self._keyring.caller(header, address)
+            state["caller"] = caller = await self._keyring.caller(
+                header, address, forwarded=any(name in FORWARDED for name, _ in scope["headers"])
+            )
         except Problem:
             self._rates.take(nobody, operation)
             raise
@@ -68,7 +73,8 @@ def _check(caller: Caller, operation: Operation) -> None:
     if caller.scope is None:
         raise Problem(
             "key-missing",
-            "this needs an API key: send it as `Authorization: Bearer …`",
+            "this needs an API key, which `pool5 keys add` makes: send it as "
+            "`Authorization: Bearer …`",
             {"WWW-Authenticate": CHALLENGE},
         )
     if not caller.may(needed):

@@ -65,16 +65,17 @@ class Keyring:
         self._looked = -LOOK_AGAIN_S
         self._looking: asyncio.Task[Mapping[str, Key]] | None = None
 
-    async def caller(self, authorization: str, address: str) -> Caller:
+    async def caller(self, authorization: str, address: str, *, forwarded: bool = False) -> Caller:
         """Who has sent a request with this header from this address.
 
         Without the header, and where keys are needed, it is somebody who may do nothing. On the
-        loopback they are needed once there is one, and then still when the last has ended. Raises
+        loopback they are needed once there is one, and then still when the last has ended; and of
+        whoever comes through a proxy (`forwarded`), since they may be anybody. Raises
         Problem `key-refused`, and what the catalog raises while no keys were ever seen.
         """
         known = await self._seen()
         scheme, _, secret = authorization.partition(" ")
-        if self._is_open or (self._is_local and not known):
+        if self._is_open or (self._is_local and not known and not forwarded):
             return Caller(address, None, "admin")
         if not authorization:
             return Caller(address, None, None)
@@ -127,17 +128,19 @@ def is_loopback(host: str) -> bool:
 
 
 def check_start(keys: Keys, settings: Settings) -> None:
-    """Refuse to listen for the network where nobody could be told apart.
+    """Refuse to listen for the network, or behind a proxy, where nobody could be told apart.
 
     Raises Problem `keys-missing`.
     """
-    if settings.insecure or is_loopback(settings.host):
+    proxies = ", ".join(settings.trusted_proxies)
+    if settings.insecure or (is_loopback(settings.host) and not proxies):
         return
+    way = f" through {proxies} (POOL5_TRUSTED_PROXIES)" if proxies else ""
     now = datetime.now(UTC)
     if not any(key.holds(now) for key in keys.list()):
         raise Problem(
             "keys-missing",
-            f"{settings.host} can be reached by others, and there is no API key that they would "
-            "need: make one with `pool5 keys add NAME`, or let everybody read and write with "
+            f"{settings.host} can be reached by others{way}, and there is no API key that they "
+            "would need: make one with `pool5 keys add NAME`, or let everybody read and write with "
             "POOL5_INSECURE=1 (--insecure)",
         )
