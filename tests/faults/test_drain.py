@@ -28,9 +28,14 @@ Extractor.forward = slow
 """
 
 COMPACTING_FOREVER = """
+import time
 from index import Collection
+def compact(self, draining):
+    draining.wait(3600)
+    print("compaction told to end", flush=True)
+    time.sleep(3600)
 Collection.needs_compaction = lambda self: True
-Collection.compact = lambda self, stop=None: __import__("time").sleep(3600)
+Collection.compact = compact
 """
 
 
@@ -92,6 +97,7 @@ def test_job_stream_upload_and_compaction_under_way_do_not_hold_up_the_end(
         said = server.whole_log()
         assert "weights_mirror=http://***@127.0.0.1:9/weights" in said
         assert "hush" not in said
+        assert "compaction told to end" in said
     with Server(data, "--image-roots", str(folder), "--drain-s", "60") as server:
         ended = server.job(job)
         assert (ended["state"], ended["done"], ended["failed"]) == ("done", PICTURES, 0)

@@ -46,6 +46,7 @@ def test_a_hundred_thousand_mutants_are_read_or_refused(tmp_path: Path) -> None:
     check(fuzzed(100_000, CHECKOUT / RESULT, tmp_path / "kept"), 100_000)
 
 
+@pytest.mark.long
 def test_the_fuzz_finds_what_crashes_hangs_allocates_or_breaks_a_promise(tmp_path: Path) -> None:
     code = (
         "import ctypes, sys, time, json\n"

@@ -29,7 +29,7 @@ def check(found: dict[str, Any]) -> None:
     assert found["ready_after"] == 200
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_overload_is_refused_and_survived(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as apart:  # A browser test may have left an event loop in this one.
         check(apart.submit(overload.measure, tmp_path, 1.0).result())
