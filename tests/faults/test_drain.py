@@ -54,7 +54,8 @@ class SlowUpload:
     def __init__(self, server: Server) -> None:
         self._socket = socket.create_connection(("127.0.0.1", server.port))
         self._socket.sendall(
-            b"POST /v1/collections/default/items HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n"
+            b"POST /v1/collections/default/items HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            b"Content-Length: 9999\r\n"
             b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
         )
         self._over = threading.Event()
