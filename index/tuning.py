@@ -77,11 +77,11 @@ def own_questions(gallery: Gallery, high_key: int, work: Work) -> list[list[Ques
 
 
 def _near(items: Sequence[Question]) -> Vector:
-    """A query near each item: as far from it, in any direction, as its nearest neighbour is."""
+    """A query near each item, in any direction: half as far from it as its nearest neighbour is."""
     queries = np.stack([item.query for item in items])
     best = [item.best[0] if item.best.size else 1.0 for item in items]
     nearest = np.array(best, dtype=np.float32)
-    away = np.sqrt(np.maximum(2 - 2 * nearest, 0))[:, np.newaxis]
+    away = np.sqrt(np.maximum(2 - 2 * nearest, 0))[:, np.newaxis] / 2
     steps = np.random.default_rng(SEED).standard_normal(queries.shape, dtype=np.float32)
     moved = queries + away * steps / np.linalg.norm(steps, axis=1, keepdims=True)
     unit: Vector = moved / np.linalg.norm(moved, axis=1, keepdims=True)
