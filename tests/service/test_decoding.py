@@ -250,3 +250,12 @@ def test_what_a_process_says_is_not_trusted(said: bytes) -> None:
         theirs.close()
         with pytest.raises(wire.LostError):
             wire.receive(ours, time.monotonic() + 5)
+
+
+def test_what_has_no_time_left_costs_no_process(decoders: Decoders) -> None:
+    decoders.prepare(encoded(1), WANTED, "query")
+    before = decoders.processes()
+    with pytest.raises(Problem) as refused:
+        decoders.prepare(encoded(1), WANTED, "query", Clock(0.0))
+    assert refused.value.code == "request-timeout"
+    assert decoders.processes() == before
