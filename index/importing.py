@@ -331,7 +331,9 @@ def _sha256(vectors: Mapping[str, Vector]) -> str:
 
 
 def _unit(vectors: Vector) -> Vector:
-    unit: Vector = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    # In float64: the squares of what float32 holds do not fit into it.
+    exact = vectors.astype(np.float64)
+    unit: Vector = (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
     return unit
 
 

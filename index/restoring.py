@@ -36,13 +36,17 @@ def verify(folder: Path, told: Told = lambda *_: None) -> Snapshot:
     Raises CollectionError: `snapshot-unknown`, `snapshot-damaged`.
     """
     about = snapshot.about(folder)
+    whole = False
     for number, file in enumerate(_listed(folder, about)):
         told(number, 2 * about.files)
+        whole |= file.relative == PurePosixPath(CATALOG)
         path = folder / file.relative
         if path.is_symlink() or not path.is_file():
             raise damaged(folder, f"{file.relative} is missing")
         if snapshot.sha256_of(path) != file.sha256:
             raise damaged(folder, f"{file.relative} has other bytes")
+    if not whole:
+        raise damaged(folder, f"its list has no {CATALOG}")
     return about
 
 

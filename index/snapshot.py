@@ -111,13 +111,26 @@ def about(folder: Path) -> Snapshot:
             raise CollectionError(
                 "snapshot-damaged", f"{folder} was taken by another version of pool5: use that one"
             )
-        return Snapshot(**said | {"created_at": datetime.fromisoformat(said["created_at"])})
+        return _typed(Snapshot(**said | {"created_at": datetime.fromisoformat(said["created_at"])}))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CollectionError(
             "snapshot-unknown", f"{folder} is no snapshot: it has no {ABOUT}; list the snapshots"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(folder, f"its {ABOUT} cannot be read ({error})") from error
+
+
+def _typed(taken: Snapshot) -> Snapshot:
+    """It; raise TypeError where something is not what `Snapshot` says."""
+    counts = taken.collections
+    if (
+        not all(type(text) is str for text in (taken.name, taken.sums, *counts))
+        or not all(type(count) is int for count in (taken.files, taken.bytes, *counts.values()))
+        or not isinstance(taken.collection, str | None)
+        or taken.created_at.tzinfo is None
+    ):
+        raise TypeError("a value is of another type")
+    return taken
 
 
 def drop(root: Path, name: str) -> None:
@@ -126,11 +139,11 @@ def drop(root: Path, name: str) -> None:
     Raises CollectionError: `snapshot-unknown`, `snapshot-under-way`.
     """
     folder = root / SNAPSHOTS / name
-    if not NAME.fullmatch(name) or not folder.is_dir():
-        raise CollectionError(
-            "snapshot-unknown", f"there is no snapshot {name!r}: list the snapshots"
-        )
     with _alone(root):
+        if not NAME.fullmatch(name) or not folder.is_dir():
+            raise CollectionError(
+                "snapshot-unknown", f"there is no snapshot {name!r}: list the snapshots"
+            )
         folder.rename(folder.with_name(f"{name}{ASIDE}"))
         _sweep(root)
 
@@ -277,6 +290,7 @@ def _reduce(copy: sqlite3.Connection, collection: str | None) -> dict[str, int]:
     if collection is not None:
         copy.execute("DELETE FROM collections WHERE name <> ?", [collection])
         copy.execute("DELETE FROM jobs WHERE collection <> ?", [collection])
+        copy.execute("DELETE FROM api_keys")  # Keys open other collections too.
         if not copy.execute("SELECT 1 FROM collections").fetchall():
             raise CollectionError(
                 "collection-unknown",

@@ -58,6 +58,15 @@ class _Waiting:
         """What must be equal in one forward pass."""
         return id(self.extractor), self.grids, self.prepared.shapes
 
+    def is_wanted(self) -> bool:
+        """A query whose client has gone needs no answer, nor what was given up meanwhile."""
+        if self.future.done() and not self.future.cancelled():
+            return False
+        try:
+            return self.future.running() or self.future.set_running_or_notify_cancel()
+        except InvalidStateError:
+            return False
+
     def fail(self, error: BaseException) -> None:
         with suppress(InvalidStateError):
             self.future.set_exception(error)
@@ -75,6 +84,10 @@ class _Shift:
 
 def _stopping() -> Problem:
     return Problem("shutting-down", "the service is stopping: try again shortly")
+
+
+def _hopeless() -> Problem:
+    return Problem("forward-lost", "forward passes hang: the service must be restarted")
 
 
 class Batcher:
@@ -125,12 +138,12 @@ class Batcher:
                         f"{len(queue)} pictures are waiting already: try again in {seconds} s",
                         {"Retry-After": str(seconds)},
                     )
-            while len(queue) >= self.capacity and not self._closed:
+            while len(queue) >= self.capacity and not self._closed and not self.hopeless():
                 self._changed.wait()
             if self._closed:
                 raise _stopping()
             if self.hopeless():
-                raise Problem("forward-lost", "forward passes hang: the service must be restarted")
+                raise _hopeless()
             queue.append(waiting)
             self._changed.notify_all()
         return waiting.future
@@ -182,16 +195,26 @@ class Batcher:
 
     def restart(self, why: str) -> None:
         """Abandon the thread, fail the pictures that it has, and have another go on."""
+        waiting: list[_Waiting] = []
         with self._changed:
             lost = self._shift
-            if lost.thread and lost.thread.is_alive():
+            if lost.thread in self._zombies and self.hopeless():
+                return
+            if lost.thread and lost.thread.is_alive() and lost.thread not in self._zombies:
                 self._zombies.append(lost.thread)
             pictures = list(lost.under_way)
-            if not self._closed and not self.hopeless():
+            if self.hopeless():
+                for queue in self._lanes.values():
+                    waiting += queue
+                    queue.clear()
+                self._changed.notify_all()
+            elif not self._closed:
                 self._shift = self._started()
+        for one in waiting:
+            one.fail(_hopeless())
         logger.error("the forward stage is restarted", why=why, pictures=len(pictures))
-        for waiting in pictures:
-            waiting.fail(Problem("forward-lost", f"{why}: the picture was given up"))
+        for one in pictures:
+            one.fail(Problem("forward-lost", f"{why}: the picture was given up"))
 
     def _started(self) -> _Shift:
         shift = _Shift()
@@ -210,6 +233,8 @@ class Batcher:
                 if self._shift is not shift:
                     return
                 shift.under_way, shift.since = [], None
+                # It was given up for good while nothing could take its place, and got through.
+                self._zombies = [each for each in self._zombies if each is not shift.thread]
             self._observe(len(batch), seconds)
             tracing.passed([waiting.trail for waiting in batch], seconds)
             self._pictures_per_s += 0.2 * (len(batch) / max(seconds, 1e-6) - self._pictures_per_s)
@@ -238,10 +263,12 @@ class Batcher:
         return kind.within(BULK_PASSES) if queries_come and lane != "query" else kind.most
 
     def _run(self, shift: _Shift, batch: Sequence[_Waiting]) -> None:
-        # A query whose client has gone needs no answer.
-        batch = [w for w in batch if w.future.running() or w.future.set_running_or_notify_cancel()]
-        if not batch or self._shift is not shift:
+        if self._shift is not shift:
             return
+        batch = [waiting for waiting in batch if waiting.is_wanted()]
+        if not batch:
+            return
+        shift.since = time.monotonic()  # Of this pass, however many the batch is halved into.
         first = batch[0]
         kind = self._fitting.of(first.extractor, first.together[1:])
         if len(batch) > kind.most:

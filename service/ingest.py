@@ -59,7 +59,17 @@ PATIENCE_S = 0.1
 NOBODYS = (Interrupted, SourceVanishedError, DiskError)
 """What ends an ingest and is no picture's outcome."""
 
+PASSING = frozenset({"decoder-unavailable", "shutting-down", "catalog-busy"})
+"""Codes of what the service lacks for a while: no picture is to blame, and a job can wait."""
+
 T = TypeVar("T")
+
+
+def is_passing(error: BaseException, engine: Engine) -> bool:
+    """Whether the service, and no picture, is to blame, so that it may well go on later."""
+    code = getattr(error, "code", "")
+    return code in PASSING or (code == "forward-lost" and engine.batcher.hopeless())
+
 
 UNKNOWN = ("", None)
 """SHA-256 and stamp of an item that is not there."""
@@ -100,7 +110,7 @@ def ingest(
     None among the entries: the next one is not there yet. `check` is called while anything is
     waited for, and may raise to end it. What the time of the clock is too short for fails, with
     `request-timeout`. `job` is whom traces name it for. Raises DiskError and SourceVanishedError,
-    which no picture is to blame for.
+    which no picture is to blame for, and in the bulk lane what `is_passing`.
     """
     extractor = engine.extractor(collection)
     work = _Work(engine, collection, extractor, lane, clock or Clock(), check)
@@ -199,7 +209,7 @@ class _Work:
             while ahead and len(settled) < COMMIT and time.monotonic() < soon:
                 entry, read = ahead.popleft()
                 settled.append((entry, self._settle(entry, read)))
-        except NOBODYS:
+        except BaseException:
             ready = (result for _, result in settled if isinstance(result, NewItem))
             self.collection.abandon([item.sha256 for item in ready])
             raise
@@ -212,12 +222,9 @@ class _Work:
             read = self._awaited(reading, "picture")
             if read.vectors is None:
                 return FileOutcome(entry.reference, read.item_id, "unchanged", None, None)
-        except NOBODYS:
-            reading.add_done_callback(partial(_give_up, collection))
-            raise
         except Exception as error:  # noqa: BLE001 - one picture must not fail the others
             reading.add_done_callback(partial(_give_up, collection))
-            return _failed(entry, error)
+            return self._failed(entry, error)
         try:
             seen = self._awaited(read.vectors, "descriptor")
             if grids := {name: seen.pop(name) for name in kept_grids(collection)}:
@@ -234,13 +241,20 @@ class _Work:
                 descriptors=seen,
             )
             collection.check(item)
-        except NOBODYS:
-            collection.abandon([read.sha256])
-            raise
         except Exception as error:  # noqa: BLE001
             collection.abandon([read.sha256])
-            return _failed(entry, error)
+            return self._failed(entry, error)
         return item
+
+    def _failed(self, entry: Entry, error: Exception) -> FileOutcome:
+        """The outcome of a picture that failed alone; what no picture is to blame for is raised."""
+        passing = self.lane == "bulk" and is_passing(error, self.engine)
+        if passing or isinstance(error, NOBODYS):
+            raise error
+        if not isinstance(error, KNOWN):
+            logger.error("a picture failed unexpectedly", picture=entry.reference, exc_info=error)
+        said = problem_of(error)
+        return FileOutcome(entry.reference, entry.item_id, "failed", said["code"], said["detail"])
 
     def _awaited(self, future: Future[T], what: str) -> T:
         """The outcome of what was queued; `check` may end the wait."""
@@ -248,13 +262,6 @@ class _Work:
             self.check()
             wait([future], PATIENCE_S)
         return self.clock.outcome(future, what)
-
-
-def _failed(entry: Entry, error: Exception) -> FileOutcome:
-    if not isinstance(error, KNOWN):
-        logger.error("a picture failed unexpectedly", picture=entry.reference, exc_info=error)
-    problem = problem_of(error)
-    return FileOutcome(entry.reference, entry.item_id, "failed", problem["code"], problem["detail"])
 
 
 def _commit(

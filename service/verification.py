@@ -124,7 +124,7 @@ def _unless_lost(step: Callable[[], T]) -> T | None:
     except (CollectionError, PictureError):
         return None
     except Problem as problem:
-        if problem.code != "item-picture-missing":
+        if problem.code not in ("item-picture-missing", "decode-timeout", "decoder-lost"):
             raise
         return None
 

@@ -94,7 +94,9 @@ def follow_job(engine: Engine, job: Job) -> Job:
     """Work off a job that is queued, with a progress bar; until it has ended, or has to pause."""
     jobs, runner = engine.catalog.jobs, JobRunner(engine)
     kinds = ("folder", "manifest", "archive")
-    name = job.source.get("name") or next(job.source[kind] for kind in kinds if kind in job.source)
+    name = job.source.get("name") or next(
+        (job.source[kind] for kind in kinds if kind in job.source), "duplicates"
+    )
     runner.start()
     try:
         with counted(f"indexing {name}") as (progress, task):

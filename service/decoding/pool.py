@@ -72,8 +72,14 @@ class Decoders:
         `client-gone` as the clock says, `shutting-down`.
         """
         clock = clock or Clock()
+        clock.check("decoding")
         crew = self._crews[lane]
         worker = crew.take(clock)
+        try:
+            clock.check("decoding")
+        except Problem:
+            crew.give_back(worker)
+            raise
         try:
             found = worker.prepare(content, wanted, min(self.timeout_s, clock.left()))
         except PictureError:

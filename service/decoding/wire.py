@@ -40,14 +40,18 @@ def send(
 
 
 def receive(
-    of: socket.socket, deadline: float | None = None
+    of: socket.socket, deadline: float | None = None, most_files: int = 0
 ) -> tuple[dict[str, Any], list[bytearray], list[int]]:
-    """A message: its head, its byte strings, its open files.
+    """A message: its head, its byte strings, its open files, of which `most_files` are taken.
 
     Raises LostError, and TimeoutError where it has not come by the `deadline` (monotonic seconds).
     """
     _until(of, deadline)
-    start, files, _, _ = socket.recv_fds(of, _LENGTH.size, 1)
+    files: list[int] = []
+    if most_files:
+        start, files, _, _ = socket.recv_fds(of, _LENGTH.size, most_files)
+    else:
+        start = of.recv(_LENGTH.size)
     if not start:
         raise LostError("the connection was closed")
     start += bytes(_exactly(of, _LENGTH.size - len(start), deadline))

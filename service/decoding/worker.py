@@ -40,7 +40,7 @@ def main() -> None:
     wire.send(service, {"ready": True})
     while True:
         try:
-            head, _, (file,) = wire.receive(service)
+            head, _, (file,) = wire.receive(service, most_files=1)
         except wire.LostError:
             return
         answer(service, head, wire.read_back(file, head["size"]), limits)

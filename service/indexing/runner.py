@@ -19,7 +19,7 @@ from service.indexing import spool
 from service.indexing.fetching import Hosts, fetched_ahead
 from service.indexing.opening import open_source
 from service.indexing.source import Entry, Interrupted, Source, SourceVanishedError, handfuls
-from service.ingest import ingest
+from service.ingest import ingest, is_passing
 from service.problems import KNOWN, problem_of
 from service.schemas.duplicates import DuplicatesAsked
 
@@ -29,7 +29,7 @@ LEASE_S = 15.0
 """A job whose worker has not been heard of for so long is taken over by another."""
 
 PAUSE_S = 5.0
-"""How long a job waits before it tries again to write what the disk has not taken."""
+"""How long a job waits before it tries again what the disk or the service has not taken."""
 
 WATCH_S = 0.25
 """How soon a worker hears that its job was cancelled."""
@@ -131,8 +131,8 @@ class JobRunner:
         """Say of a job that was not finished what becomes of it, unless it is another's by now."""
         if isinstance(error, Interrupted) or getattr(error, "code", None) == "job-lost":
             self.jobs.release(job.id, self.owner)
-            logger.info("job left", job=job.id, state=self.jobs.get(job.id).state)
-        elif isinstance(error, DiskError):
+            logger.info("job left", job=job.id)
+        elif isinstance(error, DiskError) or is_passing(error, self.engine):
             logger.warning("job pauses", job=job.id, error=str(error))
             # Where not even this can be written, the lease runs out and the job goes on likewise.
             self.jobs.release(job.id, self.owner, problem_of(error), PAUSE_S)

@@ -11,12 +11,13 @@ from queue import Empty, SimpleQueue
 import structlog
 from watchfiles import watch
 
-from index import Collection, FileOutcome
+from index import Collection, CollectionError, FileOutcome
 from service.engine import Engine
 from service.indexing.folder import FolderSource
 from service.indexing.roots import identity_of, stamp_of
 from service.indexing.source import Entry, Interrupted, SourceError, SourceVanishedError, stable_id
-from service.ingest import ingest
+from service.ingest import ingest, is_passing
+from service.problems import Problem
 
 logger = structlog.get_logger(__name__)
 
@@ -25,6 +26,9 @@ SETTLE_S = 1.0
 
 RESCAN_S = 900.0
 """How often the whole folder is looked through, for what the system did not report."""
+
+PAUSE_S = 5.0
+"""How long it waits before it tries again what the service could not do."""
 
 _STEP_MS = 200
 _PAGE = 1000
@@ -127,6 +131,11 @@ class Watcher:
                     self._see([path for path in changes if path is not None])
                 except SourceError as error:
                     logger.warning("the folder is not there", error=error.detail)
+                except (CollectionError, Problem) as error:
+                    if not is_passing(error, self.engine):
+                        raise
+                    logger.warning("following pauses", error=str(error))
+                    scanned = time.monotonic() - RESCAN_S + PAUSE_S
         except Interrupted:
             pass
         finally:

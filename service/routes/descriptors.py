@@ -86,6 +86,7 @@ def _describe(
     descriptors: list[list[float] | None] = []
     problems: list[ProblemBody | None] = []
     for upload in uploads:
+        clock.check("the other pictures")
         try:
             content = upload.file.read(engine.limits.max_bytes + 1)
             descriptors.append(describe(engine, extractor, content, clock=clock)[""].tolist())

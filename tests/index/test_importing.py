@@ -242,3 +242,9 @@ def test_metadata_that_do_not_fit_are_refused(collection: Collection, files: Fil
     ):
         rows = ArrayRows({"high": files.array()}, files.ids(), files.text(text, "m.jsonl"))
         assert refusal(collection, rows).code == code
+
+
+def test_rows_whose_squares_float32_cannot_hold_are_normalised() -> None:
+    unit = importing._unit(np.array([[3e20, 4e20], [3e-30, 4e-30]], dtype=np.float32))
+    np.testing.assert_allclose(unit, [[0.6, 0.8], [0.6, 0.8]], rtol=1e-6)
+    assert unit.dtype == np.float32

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from index import Catalog, Collection, CollectionError
+from index import Catalog, Collection, CollectionError, snapshot
 from index.restoring import restore, verify
 from tests.index.making import HIGH, content, new_item, unit
 
@@ -374,3 +374,34 @@ def test_searches_and_writes_go_on_while_a_snapshot_is_taken(
             assert shoes.search(unit(77), 1)[0].id == "i77"
 
     assert catalog.take_snapshot(told=write).collections == {"shoes": 20}
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["[" * 100_000, None, '{"format": 1, "name": 3}'],
+    ids=["deep", "folder", "types"],
+)
+def test_one_broken_description_hides_no_other_snapshot(tmp_path: Path, said: str | None) -> None:
+    about = {
+        "format": 1, "name": "good", "collection": None, "created_at": "2026-01-01T00:00:00+00:00",
+        "collections": {}, "files": 1, "bytes": 1, "sums": "",
+    }  # fmt: skip
+    for name, text in (("good", json.dumps(about)), ("bad", said)):
+        place = tmp_path / "snapshots" / name / "snapshot.json"
+        place.parent.mkdir(parents=True)
+        place.mkdir() if text is None else place.write_text(text)
+    assert [each.name for each in snapshot.listed(tmp_path)] == ["good"]
+
+
+def test_a_snapshot_without_a_catalog_is_not_restored(tmp_path: Path) -> None:
+    folder = tmp_path / "taken"
+    folder.mkdir()
+    (folder / "SHA256SUMS").touch()
+    about = {
+        "format": 1, "name": "taken", "collection": None, "created_at": "2026-01-01T00:00:00+00:00",
+        "collections": {}, "files": 0, "bytes": 0, "sums": hashlib.sha256().hexdigest(),
+    }  # fmt: skip
+    (folder / "snapshot.json").write_text(json.dumps(about))
+    with pytest.raises(CollectionError, match=r"no catalog\.db"):
+        restore(folder, tmp_path / "target")
+    assert not (tmp_path / "target").exists()

@@ -250,3 +250,21 @@ def test_what_a_process_says_is_not_trusted(said: bytes) -> None:
         theirs.close()
         with pytest.raises(wire.LostError):
             wire.receive(ours, time.monotonic() + 5)
+
+
+def test_what_has_no_time_left_costs_no_process(decoders: Decoders) -> None:
+    decoders.prepare(encoded(1), WANTED, "query")
+    before = decoders.processes()
+    with pytest.raises(Problem) as refused:
+        decoders.prepare(encoded(1), WANTED, "query", Clock(0.0))
+    assert refused.value.code == "request-timeout"
+    assert decoders.processes() == before
+
+
+def test_a_process_cannot_hand_its_files_to_the_service() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, Path(os.devnull).open("rb") as file:
+        wire.send(theirs, {"ready": True}, file=file.fileno())
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        assert wire.receive(ours)[2] == []
+        assert len(list(Path("/proc/self/fd").iterdir())) == before

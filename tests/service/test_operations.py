@@ -55,9 +55,10 @@ def _texts(argument: ast.expr) -> Iterator[str]:
         parts = [part.value if isinstance(part, ast.Constant) else "*" for part in argument.values]
         yield "".join(map(str, parts))
         return
-    if isinstance(argument, ast.Subscript):  # a code that is passed on
-        return
+    passed_on = {id(node.slice) for node in ast.walk(argument) if isinstance(node, ast.Subscript)}
     for node in ast.walk(argument):
+        if id(node) in passed_on:
+            continue
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 

@@ -220,3 +220,26 @@ def test_what_waits_behind_a_compaction_that_hangs_is_compacted_by_another(
     for one in (behind, last):
         one.woken.set()
     assert last.begun.wait(5)
+
+
+def test_the_last_thread_that_hung_may_get_through_and_what_waited_has_failed(sick: Sick) -> None:
+    batcher, one = Batcher(1, 8, lambda size, seconds: None), sick.prepare(picture(1))
+    sick.hangs = MOST_ZOMBIES + 1
+    for _ in range(MOST_ZOMBIES + 1):
+        sick.entered.clear()
+        batcher.submit(sick, one, "query")
+        assert sick.entered.wait(10)
+        waits = batcher.submit(sick, one, "bulk") if not sick.hangs else None
+        batcher.restart("it hangs")
+    assert waits is not None
+    with pytest.raises(Problem, match="must be restarted"):
+        waits.result(1)
+    for _ in range(5):
+        batcher.restart("it hangs")
+    assert batcher.hopeless()
+    sick.woken.set()
+    end = time.monotonic() + 10
+    while batcher.hopeless() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert batcher.submit(sick, one, "query").result(10)[""].shape == (64,)
+    batcher.close()
