@@ -1,7 +1,7 @@
 """Which FAISS index a space gets, and why: one row for each kind.
 
 What a row costs was measured on 60,000 and 100,000 descriptors of 512 numbers in some thousand
-clusters, on one thread with AVX2; docs/decisions/0016 has the figures.
+clusters, on one thread with AVX2; docs/decisions/0016-an-index-is-a-row.md has the figures.
 """
 
 import math
