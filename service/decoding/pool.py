@@ -6,6 +6,7 @@ gives those of a busier lane what the others leave: a query's picture never wait
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -240,6 +241,13 @@ class _Crew:
             self._changed.notify()
 
 
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV", "PYTHONHOME")
+CODE = re.compile(r"picture-[a-z-]{1,40}")
+LONGEST_MESSAGE = 500
+MOST_BYTES = 3 * 4096**2
+"""Of pixels for one network: far above any input size, far below what memory holds."""
+
+
 class _Worker:
     """One process, and the two ends of what is between it and us."""
 
@@ -257,7 +265,7 @@ class _Worker:
                 command,
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, **ENVIRONMENT, "PYTHONPATH": places},
+                env={**_passed_on(), **ENVIRONMENT, "PYTHONPATH": places},
                 pass_fds=[lifeline],
             )
         except OSError:
@@ -289,7 +297,10 @@ class _Worker:
         """Raises PictureError, LostError, OSError and TimeoutError."""
         asked = {**asdict(wanted), "size": len(content)}
         deadline = time.monotonic() + seconds
-        file = wire.in_memory(content)
+        try:
+            file = wire.in_memory(content)
+        except OSError as error:  # It is we who have no files or memory left.
+            raise Problem("decoder-unavailable", f"no decoding now: {error}") from error
         try:
             self._socket.settimeout(max(seconds, 0.001))
             wire.send(self._socket, asked, file=file)
@@ -297,7 +308,7 @@ class _Worker:
             os.close(file)
         head, parts, _ = wire.receive(self._socket, deadline)
         if "code" in head:
-            raise PictureError(str(head["code"]), str(head["message"]))
+            raise _refused(head)
         if "error" in head:
             raise RuntimeError(f"a decoding process: {head['error']}")
         try:
@@ -327,19 +338,37 @@ class _Worker:
             return None
 
 
+def _passed_on() -> dict[str, str]:
+    """What a process that reads hostile bytes may know of our environment: no secrets."""
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+
+
+def _refused(head: Mapping[str, Any]) -> Exception:
+    """What a process says is wrong with a picture, as far as it may say such things."""
+    code, message = head["code"], str(head.get("message"))[:LONGEST_MESSAGE]
+    if not (isinstance(code, str) and CODE.fullmatch(code)):
+        return wire.LostError("an error that is none of a picture")
+    return PictureError(code, message)
+
+
 def _understood(head: Mapping[str, Any], parts: list[bytearray], networks: int) -> PreparedPicture:
     *pixels, webp = parts
     if len(pixels) != networks or len(head["shapes"]) != networks:
         raise ValueError(f"{len(pixels)} pictures for {networks}")
+    if max(map(len, pixels), default=0) > MOST_BYTES:
+        raise ValueError("more pixels than any network takes")
     arrays = [
         np.frombuffer(part, np.uint8).reshape([int(side) for side in shape])
         for part, shape in zip(pixels, head["shapes"], strict=True)
     ]
-    width, height = (int(side) for side in head["cut"])
+    sides = [int(side) for side in (head["width"], head["height"], *head["cut"])]
+    if not all(0 < side < 2**31 for side in sides):
+        raise ValueError(f"a picture with sides of {sides}")
+    width, height, *cut = sides
     return PreparedPicture(
         Prepared(tuple(arrays)),
-        int(head["width"]),
-        int(head["height"]),
-        (width, height),
+        width,
+        height,
+        (cut[0], cut[1]),
         bytes(webp) or None,
     )
