@@ -112,7 +112,7 @@ def export(
 
 def schema(spaces: Mapping[str, Space]) -> pa.Schema:
     """The columns of a collection with these spaces, which its metadata describe."""
-    fields = [pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()]
+    fields = [pa.field(name, kind, nullable=False) for name, kind in COLUMNS.items()]
     fields += [
         pa.field(f"{PREFIX}{name}", pa.list_(pa.float32(), space.dim), nullable=False)
         for name, space in spaces.items()
@@ -121,7 +121,7 @@ def schema(spaces: Mapping[str, Space]) -> pa.Schema:
     return pa.schema(fields, metadata={SPACES: said.encode()})
 
 
-_COLUMNS: Mapping[str, pa.DataType] = {
+COLUMNS: Mapping[str, pa.DataType] = {
     "id": pa.string(),
     "sha256": pa.string(),
     "name": pa.string(),
@@ -199,7 +199,7 @@ class _Writing:
             pa.array([json.dumps(item.metadata, ensure_ascii=False) for item in items]),
             pa.array([item.width for item in items], pa.int32()),
             pa.array([item.height for item in items], pa.int32()),
-            pa.array([item.added_at for item in items], _COLUMNS["added_at"]),
+            pa.array([item.added_at for item in items], COLUMNS["added_at"]),
         ]
         for space_id, space in self.spaces.values():
             _, vectors = descriptors.of_keys(self.connection, space_id, space, keys)

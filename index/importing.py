@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from index import descriptors, metadata
 from index.errors import CollectionError
-from index.exporting import PREFIX, SPACES
+from index.exporting import COLUMNS, PREFIX, SPACES
 from index.item import LONGEST_ID, NewItem, Outcome, Vector, check_id
 from index.space import LARGEST_DIM, Space
 
@@ -139,6 +139,9 @@ class ParquetRows:
                 self.spaces: Mapping[str, Space] = {
                     name: Space(**fields) for name, fields in said.items()
                 }
+                for name, kind in COLUMNS.items():
+                    if (found := file.schema_arrow.field(name).type) != kind:
+                        raise _invalid(path, f"column {name} is {found}, not {kind}")
                 for name, space in self.spaces.items():
                     column = file.schema_arrow.field(f"{PREFIX}{name}")
                     if column.type != pa.list_(pa.float32(), space.dim):
@@ -168,6 +171,8 @@ class ParquetRows:
         known = [{**row, "metadata": json.loads(row["metadata"])} for row in plain.to_pylist()]
         if any(column.null_count for column in batch.columns):
             raise ValueError("a value is missing")
+        if any(min(row["width"], row["height"]) < 0 for row in known):
+            raise ValueError("a width or height is below 0")
         return Batch(batch["id"].to_pylist(), vectors, known)
 
 

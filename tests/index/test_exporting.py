@@ -161,6 +161,26 @@ def test_other_fingerprints_are_refused_whatever_is_said(
         assert refused.value.code == "collection-fingerprint-differs"
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("id", pa.array([1, 2])),
+        ("width", pa.array(["wide", "wider"])),
+        ("height", pa.array([2**40, 2**40])),
+    ],
+)
+def test_a_column_of_another_type_is_refused_before_anything_is_added(
+    both: Collection, tmp_path: Path, column: str, values: pa.Array
+) -> None:
+    both.add([new_item("a", 1, {}, HIGH, LOW), new_item("b", 2, {}, HIGH, LOW)])
+    both.export(tmp_path / "out")
+    table = pq.read_table(tmp_path / "out" / "items.parquet")
+    at = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(at, column, values), tmp_path / "other.parquet")
+    with pytest.raises(CollectionError, match=f"column {column} is"):
+        ParquetRows(tmp_path / "other.parquet")
+
+
 def test_a_parquet_file_of_others_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "other.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 broken PAR1")
