@@ -2,9 +2,11 @@
 
 from index.catalog import Catalog
 from index.collection import Collection
-from index.errors import CollectionError
+from index.duplicates import DuplicateCheck
+from index.errors import CollectionError, DiskError
 from index.item import Item, Neighbour, NewItem, Outcome, check_id
 from index.jobs import FileOutcome, Job, Jobs
+from index.keys import Key, Keys
 from index.pictures import PictureStore
 from index.ranking.expansion import Expansion
 from index.ranking.reranking import Reranking
@@ -15,11 +17,15 @@ __all__ = [
     "Catalog",
     "Collection",
     "CollectionError",
+    "DiskError",
+    "DuplicateCheck",
     "Expansion",
     "FileOutcome",
     "Item",
     "Job",
     "Jobs",
+    "Key",
+    "Keys",
     "Neighbour",
     "NewItem",
     "Outcome",

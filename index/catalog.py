@@ -10,12 +10,14 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, delete, insert, select, text
 
-from index import jobs, tables
+from index import disk, jobs, keys, restoring, snapshot, tables
 from index.collection import Collection
 from index.database import Database
+from index.discarding import under_way
 from index.errors import CollectionError
 from index.metadata import checked
 from index.planner import Policy
+from index.snapshot import Snapshot
 from index.space import Space, check_name, check_spaces
 
 COLLECTIONS, SPACES = tables.collections, tables.spaces
@@ -28,27 +30,36 @@ class Catalog:
     of the pictures.
     """
 
-    def __init__(self, folder: Path, database: Database) -> None:
+    def __init__(self, folder: Path, database: Database, watched: float = 0.0) -> None:
         self.folder = folder
+        self.watched = watched
         self.database = database
         self.jobs = jobs.Jobs(database)
+        self.keys = keys.Keys(database)
         self._opening = threading.Lock()
         self._open: dict[int, Collection] = {}
 
     @classmethod
-    def open(cls, folder: Path | str) -> "Catalog":
+    def open(cls, folder: Path | str, watched: float = 0.0) -> "Catalog":
         """Open a folder, making it where it is missing, and bring its schema up to date.
 
-        Raises CollectionError: `catalog-newer`, `catalog-unreadable`.
+        Of its collections' searches the share `watched` is noted, for `Collection.check_recall`.
+        Raises CollectionError: `catalog-newer`, `catalog-unreadable`, `restore-unfinished`; and
+        DiskError.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        catalog = cls(folder, Database(folder / "catalog.db"))
+        with disk.reported(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            restoring.check(folder)
+            snapshot.sweep(folder)
+        catalog = cls(folder, Database(folder / "catalog.db"), watched)
         catalog._sweep()
         return catalog
 
     def close(self) -> None:
         """Close all connections. What was acknowledged is on disk already."""
+        for collection in list(self._open.values()):
+            collection.stop()
         self.database.close()
 
     def __enter__(self) -> Self:
@@ -105,6 +116,11 @@ class Catalog:
         """All collections, by name."""
         return [self.collection(name) for name in self.names()]
 
+    def opened(self) -> list[Collection]:
+        """The collections that have been used since the catalog was opened."""
+        with self._opening:
+            return list(self._open.values())
+
     def names(self) -> list[str]:
         """The names of all collections, in their order."""
         with self.database.reading() as connection:
@@ -126,14 +142,44 @@ class Catalog:
             jobs.cancel_all(connection, name)
         with self._opening:
             self._open.pop(collection.id, None)
+        collection.stop()
         self._sweep()
 
+    def take_snapshot(
+        self,
+        collection: str | None = None,
+        beside: Sequence[str] = (),
+        told: snapshot.Told = lambda _: None,
+    ) -> Snapshot:
+        """Copy one collection, or all, as of one instant into `snapshots/`, while it is in use.
+
+        `beside` are further folders of this one to take in, of files that never change. See
+        `index.snapshot`; `index.restoring.restore` brings one back. Raises CollectionError:
+        `collection-unknown`, `snapshot-under-way`, `snapshot-failed`.
+        """
+        taken = snapshot.take(self.folder, collection, beside, told)
+        self._sweep()
+        return taken
+
+    def snapshots(self) -> list[Snapshot]:
+        """All snapshots, the latest first."""
+        return snapshot.listed(self.folder)
+
+    def drop_snapshot(self, name: str) -> None:
+        """Remove a snapshot. Raises CollectionError: `snapshot-unknown`, `snapshot-under-way`."""
+        snapshot.drop(self.folder, name)
+
     def _sweep(self) -> None:
-        """Remove the files of collections that were dropped; ids are never given twice."""
+        """Remove the files of collections that were dropped; ids are never given twice.
+
+        A snapshot under way may still want them: then it sweeps when it is done.
+        """
         given = text("SELECT seq FROM sqlite_sequence WHERE name = 'collections'")
         with self.database.reading() as connection:
             there = set(connection.execute(select(COLLECTIONS.c.id)).scalars())
             last = connection.execute(given).scalar() or 0
+        if any(under_way(self.folder)):
+            return
         dropped = {str(number) for number in range(1, last + 1) if number not in there}
         for kind in ("generations", "pictures"):
             for folder in (self.folder / kind).glob("*"):

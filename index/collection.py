@@ -1,21 +1,29 @@
 """A collection: items in, neighbours out."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Several
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select
 
-from index import descriptors, tables, writing
+from index import descriptors, disk, tables, writing
 from index import metadata as json_metadata
+from index.columns import Columns
 from index.current import Current
+from index.discarding import discard
+from index.duplicates import DuplicateCheck, Sieve, check_threshold
 from index.errors import CollectionError
-from index.filters import compile_filter
+from index.filters import compile_filter, parse
+from index.generation import UNHURRIED, Work
+from index.grouping import Group, Grouping, Told
 from index.item import Item, Neighbour, NewItem, Outcome, Vector
 from index.pictures import PictureStore
 from index.planner import Policy
@@ -23,9 +31,15 @@ from index.ranking.expansion import Expansion
 from index.ranking.reranking import Reranking
 from index.search import Searching, asked
 from index.space import Space, check_same
+from index.watching import Watch, Watched
 
 if TYPE_CHECKING:
+    from index import importing
     from index.catalog import Catalog
+    from index.exporting import Exported
+    from index.importing import Imported
+
+logger = logging.getLogger(__name__)
 
 ITEMS = tables.items
 
@@ -48,16 +62,25 @@ class Collection:
         self.settings: dict[str, Any] = row.settings
         self.created_at: datetime = row.created_at
         self.spaces: dict[str, Space] = {name: space for name, (_, space) in spaces.items()}
-        self.pictures = PictureStore(str(catalog.folder / "pictures" / str(row.id)))
+        discarding = partial(discard, catalog.folder)
+        self.pictures = PictureStore(str(catalog.folder / "pictures" / str(row.id)), discarding)
         self._catalog = catalog
         self._database = catalog.database
         self._numbered = spaces
-        self._current = Current(
+        self._policy = Policy.of(row.settings)
+        self._watch = Watch(catalog.database, row.id, spaces, catalog.watched)
+        self._folder = catalog.folder / "generations" / str(row.id)
+        with disk.reported(self._folder):
+            self._current = Current(
+                catalog.database, row.id, spaces, self._policy, self._folder, discarding
+            )
+        self._searching = Searching(
             catalog.database,
+            self._current,
             row.id,
             spaces,
-            Policy.of(row.settings),
-            catalog.folder / "generations" / str(row.id),
+            self._watch,
+            Columns(row.id, self._current.recorded),
         )
 
     @classmethod
@@ -101,37 +124,48 @@ class Collection:
         self,
         items: Sequence[NewItem],
         also: Callable[[Connection, list[Outcome]], None] | None = None,
+        duplicates: DuplicateCheck | None = None,
     ) -> list[Outcome]:
         """Add items, in one transaction, as if one after another; an outcome for each.
 
         An id with the same content and metadata is `unchanged` (name, source and stamp follow); the
         same content with other metadata, or other content, is `replaced`. On return all is on disk
         and found by every search. `also` writes into the same transaction; it must not use this
-        catalog otherwise.
+        catalog otherwise. `duplicates` compares new content with all items that are there, also
+        with the earlier ones of `items`: a duplicate is `rejected`, or added and flagged.
 
         Raises CollectionError (`item-id-invalid`, `descriptor-invalid`, `metadata-invalid`,
-        `collection-unknown`); then nothing is changed.
+        `collection-unknown`, `space-unknown`) and DiskError; then nothing is changed.
         """
         contents = {item.sha256 for item in items}
         try:
-            whole = [writing.checked(item, self.spaces) for item in items]
+            writing.check(items, self.spaces)
+            sieve = self._sieve(duplicates, items) if duplicates else None
             with self._writing() as connection:
-                there = writing.items_of(connection, self.id, [item.id for item in whole])
-                change = writing.planned(there, whole)
+                there = writing.items_of(connection, self.id, [item.id for item in items])
+                found = sieve.sift(connection, self.id, items, there) if sieve else ()
+                change = writing.planned(there, items, found, duplicates)
                 writing.write(connection, self.id, self._numbered, change)
                 if also is not None:
                     also(connection, change.outcomes)
-        except BaseException:
+        except BaseException as error:
             self.pictures.arrived(contents)
-            self._settle(contents)
+            # What could not be synced may be found in the log after a crash, and needs its picture.
+            if getattr(error, "code", None) != "disk-failed":
+                self._settle(contents)
             raise
         self.pictures.arrived(contents)
-        self._settle({item.sha256 for item in change.removed})
+        self._settle({item.sha256 for item in change.removed} | change.rejected)
         return change.outcomes
+
+    def _sieve(self, check: DuplicateCheck, items: Sequence[NewItem]) -> Sieve:
+        view = self._current.view()
+        with self._database.reading() as connection:
+            return Sieve.of(check, self._numbered, items, view, connection)
 
     def check(self, item: NewItem) -> None:
         """Raise what `add` would raise for this item, so that it fails alone and not its batch."""
-        writing.checked(item, self.spaces)
+        writing.check([item], self.spaces)
 
     def abandon(self, contents: Several[str]) -> None:
         """Let go of pictures that were put for items which then were not added."""
@@ -155,8 +189,7 @@ class Collection:
             item = self._item(connection, item_id)
             patch = json_metadata.checked(metadata)
             merged = json_metadata.checked(json_metadata.merge(item.metadata, patch))
-            changing = update(ITEMS).where(ITEMS.c.key == item.key).values(metadata=merged)
-            connection.execute(changing)
+            writing.edit(connection, self.id, item.key, {"metadata": merged})
             return self._item(connection, item_id)
 
     def get(self, item_id: str) -> Item:
@@ -169,9 +202,11 @@ class Collection:
         after: str | None = None,
         limit: int = 100,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the field's word
+        flagged: bool | None = None,
     ) -> list[Item]:
         """At most `limit` items in the order of their ids, from the first after the id `after`.
 
+        `flagged` chooses those that were, or were not, flagged as duplicates when they were added.
         Raises CollectionError: `filter-invalid`.
         """
         query = select(ITEMS).where(ITEMS.c.collection_id == self.id)
@@ -179,6 +214,9 @@ class Collection:
             query = query.where(ITEMS.c.id > after)
         if filter is not None:
             query = query.where(compile_filter(filter))
+        if flagged is not None:
+            mark = ITEMS.c.duplicate_of
+            query = query.where(mark.is_not(None) if flagged else mark.is_(None))
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(ITEMS.c.id).limit(limit))
             return [writing.to_item(row) for row in rows]
@@ -222,6 +260,65 @@ class Collection:
             chunks = descriptors.after(connection, space_id, described, 0)
             none = np.empty((0, described.dim), dtype=np.float32)
             return np.concatenate([none, *(vectors for _, vectors in chunks)])
+
+    def duplicates(
+        self,
+        threshold: float | None = None,
+        space: str | None = None,
+        told: Told = lambda *_: None,
+    ) -> list[Group]:
+        """Groups of two or more items that duplicate each other, the largest group first.
+
+        Items of the same content are duplicates; with `threshold` also those whose cosine in
+        `space` is at least that, and so on from one to the next. `told` hears of progress, and ends
+        the work by raising. Where searches are approximate a pair may be missed.
+
+        Raises CollectionError: `duplicates-invalid`, `space-unknown`, `space-required`.
+        """
+        grouping = Grouping.begun(self._database, self.id)
+        if threshold is not None:
+            check_threshold(threshold)
+            if space is None and len(self.spaces) > 1:
+                raise CollectionError("space-required", f"name one of {sorted(self.spaces)}")
+            space = space or next(iter(self.spaces))
+            self.check_spaces([space])
+            if self.needs_compaction():
+                self.compact()
+            described = self._numbered[space]
+            grouping.join_alike(self._current.view(), *described, threshold, told)
+        grouping.join_same_content()
+        return grouping.groups()
+
+    def export(self, folder: Path | str, told: Told = lambda *_: None) -> "Exported":
+        """Write all items, as of one instant, into a folder that is missing or empty.
+
+        Parquet, and for each space a plain FAISS index: see `index.exporting`. Raises
+        CollectionError: `export-not-empty`, `export-failed`.
+        """
+        from index import exporting
+
+        with self._database.reading() as connection:
+            mine = self.id, self.name
+            return exporting.export(connection, mine, self._numbered, Path(folder), told)
+
+    def import_rows(
+        self,
+        rows: "importing.Rows",
+        *,
+        own: bool = False,
+        normalise: bool = False,
+        told: Told = lambda *_: None,
+    ) -> "Imported":
+        """Add descriptors from elsewhere, all checked before the first is added, in batches.
+
+        `rows` are `index.importing.ArrayRows` or `ParquetRows`; `own` says that descriptors of
+        which nothing says what made them are those of this collection's spaces. Again: what is
+        there is `unchanged`. Raises CollectionError as `index.importing` says.
+        """
+        from index import importing
+
+        importing.check_spaces(rows, self.spaces, self.name, own=own)
+        return importing.add_rows(self.add, rows, normalise=normalise, told=told)
 
     def check_spaces(self, names: Several[str]) -> None:
         """Raise CollectionError (`space-unknown`) unless all of these are spaces of this one."""
@@ -268,26 +365,62 @@ class Collection:
         if isinstance(rerank, str | Mapping):
             rerank = Reranking.of(rerank)
         chosen = asked(query, space, self.spaces)
-        clause = None if filter is None else compile_filter(filter)
-        searching = Searching(self._database, self._current, self.id, self._numbered)
-        return searching.search(chosen, k, offset, clause, exclude, expansion, rerank)
+        term = None if filter is None else parse(filter)
+        return self._searching.search(chosen, k, offset, term, exclude, expansion, rerank)
 
-    def compact(self) -> bool:
+    def compact(self, stop: Event | None = None) -> bool:
         """Seal the delta into new generations, while searches and writes go on.
 
-        False: there was nothing to do, or another thread or process is at it. Raises OSError when
-        the disk is full; all goes on with the old generations then.
+        False: there was nothing to do, or another thread or process is at it, or `stop` was set
+        meanwhile. Raises DiskError, and then all goes on with the old generations.
         """
-        return self._current.compact()
+        with disk.reported(self._folder):
+            return self._current.compact(stop)
+
+    def stop(self) -> None:
+        """Stop compactions and what is being loaded; searches and writes go on."""
+        self._current.close()
 
     def needs_compaction(self) -> bool:
         """Whether so much waits outside the generations that compaction pays."""
         return self._current.due()
 
     def status(self) -> dict[str, Any]:
-        """Items, and for each space which index it has, why, and how many items in which part."""
+        """Items, and for each space which index it has, why, and how many items in which part.
+
+        `live_recall` is of the last `live_samples` searches that were answered exactly too.
+        """
         view = self._current.view()
-        return {"items": self.count(), "spaces": {name: view.status(name) for name in self.spaces}}
+        spaces = {}
+        for name, watched in self._watch.spaces.items():
+            live = {"live_recall": watched.recall, "live_samples": len(watched.recalls)}
+            spaces[name] = view.status(name) | live
+        return {"items": self.count(), "spaces": spaces}
+
+    @property
+    def watched(self) -> Mapping[str, Watched]:
+        """The recall of live searches by space, as far as `check_recall` has measured it."""
+        return self._watch.spaces
+
+    def check_recall(self, work: Work = UNHURRIED) -> int:
+        """Answer exactly the searches that were noted, and tune anew what finds too little.
+
+        How many were answered. For a thread that has time; searches and writes go on. Raises what
+        `work.between` raises.
+        """
+        measured = self._watch.measure(work)
+        for name, watched in self._watch.spaces.items():
+            if measured and watched.below(self._policy.recall):
+                logger.warning(
+                    "collection %r, space %r: %d searches had a recall of %.3f, %s is asked for; "
+                    "tuning anew", self.name, name, len(watched.recalls), watched.recall,
+                    self._policy.recall,
+                )  # fmt: skip
+                if not self._current.retune(name, list(watched.asked), work):
+                    logger.warning("collection %r, space %r: not reached", self.name, name)
+                watched.tunings += 1
+                watched.recalls.clear()
+        return measured
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -311,7 +444,10 @@ class Collection:
         )
 
     def _settle(self, contents: Several[str]) -> None:
-        """Let go of the pictures of these contents, unless an item still has them."""
+        """Let go of the pictures of these contents, unless an item still has them.
+
+        By now the items are committed: a disk that will not remove a picture cannot undo that.
+        """
 
         def used() -> set[str]:
             query = select(ITEMS.c.sha256).where(
@@ -320,4 +456,7 @@ class Collection:
             with self._database.reading() as connection:
                 return set(connection.execute(query).scalars())
 
-        self.pictures.settle(contents, used)
+        try:
+            self.pictures.settle(contents, used)
+        except CollectionError as error:
+            logger.warning("pictures that no item has any more stay: %s", error)

@@ -2,35 +2,48 @@
 
 The catalog is the truth. A view is brought up to date by reading what was committed since, by
 whichever thread or process; there is no other way in, so a search sees every write that was
-acknowledged before it began.
+acknowledged before it began. New generations are loaded in the background, whoever sealed them:
+until they have answered, searches go on over the generations before them and a longer delta.
 """
 
-import fcntl
 import logging
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import chain
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
-from index import descriptors, generation, planner, tables
+from index import descriptors, generation, planner, tables, tuning
+from index.compaction import Cancelled, Compaction, Pace
 from index.database import Database
 from index.errors import CollectionError
-from index.generation import Generation, Sealed
-from index.item import Keys, Vector
+from index.gallery import Gallery
+from index.generation import Generation, Sealed, Work
+from index.item import Vector
+from index.keyset import KeySet
+from index.prepared import Prepared
+from index.recorded import Numbered, Recorded
 from index.space import Space
 from index.view import View
 
 logger = logging.getLogger(__name__)
 
-SEED = 1
-COLLECTIONS, ITEMS = tables.collections, tables.items
-REMOVALS, GENERATIONS = tables.removals, tables.generations
+TEND_AGAIN_S = 60.0
+"""After generations could neither be loaded nor rebuilt."""
+
+GENERATIONS, REMOVALS = tables.generations, tables.removals
+REMOVED = Prepared(
+    select(REMOVALS.c.seq, REMOVALS.c.key)
+    .where(
+        REMOVALS.c.collection_id == bindparam("collection_id"),
+        REMOVALS.c.seq > bindparam("seq"),
+    )
+    .order_by(REMOVALS.c.seq)
+)
 
 
 class Current:
@@ -43,26 +56,38 @@ class Current:
         spaces: Mapping[str, tuple[int, Space]],
         policy: planner.Policy,
         folder: Path,
+        discard: Callable[[Path], None],
     ) -> None:
-        """`spaces` are numbered as in the catalog; `folder` is for this collection alone."""
+        """`spaces` are numbered as in the catalog; `folder` is for this collection alone.
+
+        `discard` removes a generation that is no longer the current one.
+        """
         self._database = database
         self._collection_id = collection_id
         self._spaces = spaces
-        self._dims = {name: space.dim for name, (_, space) in spaces.items()}
+        self._described = {name: space for name, (_, space) in spaces.items()}
         self._policy = policy
-        self._folder = folder
+        self.recorded = Recorded(database, collection_id, spaces, folder, discard)
+        self._compaction = Compaction(database, collection_id, spaces, policy, folder)
         self._following = threading.Lock()
         self._seen: tuple[int, View] | None = None
-        self._fresh: dict[str, Generation] = {}
-        with self._alone() as alone:
+        self._broken: set[int] = set()
+        self._making = 0
+        self._tending: threading.Thread | None = None
+        self._tend_after = 0.0
+        self._stop = threading.Event()
+        self.searched = 0.0
+        """When a search last began or ended (monotonic seconds); compactions look at it."""
+        with self.recorded.alone() as alone:
             if alone:
-                self._sweep()
+                self.recorded.sweep()
 
     def view(self) -> View:
         """Everything that was acknowledged until now.
 
         Raises CollectionError: `collection-unknown`, when the collection was dropped.
         """
+        self.searched = time.monotonic()
         seen = self._seen
         if seen is not None and seen[0] == self._database.version():
             return seen[1]
@@ -78,223 +103,178 @@ class Current:
         view = self.view()
         return self._policy.due(view.sealed_count, len(view.delta), view.tombstones.size)
 
-    def compact(self) -> bool:
+    def compact(self, stop: threading.Event | None = None) -> bool:
         """Seal all that is there into new generations, while searches and writes go on.
 
-        False: there is nothing to do, or another thread or process is at it. Raises OSError when
-        the disk is full; the old generations stay then.
+        False: there is nothing to do, or another thread or process is at it, or `stop` was set
+        meanwhile. Raises OSError when the disk is full; the old generations stay then.
         """
-        view = self.view()
-        if view.generations and not len(view.delta) and not view.tombstones.size:
-            return False
-        with self._alone() as alone:
+        stop = stop or self._stop
+        with self.recorded.alone() as alone:
             if not alone:
                 return False
-            self._seal()
-            self.view()
-            self._fresh = {}
+            view = self.view()
+            newest = self._newest()
+            if newest > view.number:
+                self._load(newest)
+                view = self.view()
+            whole = view.generations and newest == view.number
+            if stop.is_set() or (whole and not len(view.delta) and not view.tombstones.size):
+                return False
+            self._making = newest + 1
+            try:
+                made = self._compaction.run(view, self._making, Pace(stop, lambda: self.searched))
+            except Cancelled:
+                return False
+            sealed = {name: each.sealed for name, each in made.items()}
+            self.recorded.record(sealed, kept=view.number)
+            self._adopt(made)
+            self.recorded.sweep()
             return True
 
+    def close(self) -> None:
+        """Stop what goes on in the background, and wait for it."""
+        self._stop.set()
+        if self._tending is not None:
+            self._tending.join()
+
     def _followed(self) -> View:
-        number = -1
+        with self._database.reading() as connection:
+            numbered = self.recorded.read(connection)
+            view = self._seen[1] if self._seen is not None else None
+            if view is None or view.removal < self.recorded.pruned(connection):
+                view = self._opened(numbered)
+            elif view.number in numbered:
+                view = view.retuned(numbered[view.number])
+            if next(iter(numbered), 0) not in (view.number, self._making):
+                self._tend_soon()
+            return self._newer(connection, view)
+
+    def _opened(self, numbered: Numbered) -> View:
+        """The newest generations that can be trusted, or none."""
+        for number, sealed in numbered.items():
+            loaded = self._loaded(number, sealed)
+            if loaded is not None:
+                return View.of(number, loaded, self._described)
+        if numbered:
+            logger.warning("searching the catalog's descriptors in memory")
+        return View.of(0, {}, self._described)
+
+    def _loaded(self, number: int, sealed: Mapping[str, Sealed]) -> dict[str, Generation] | None:
+        """Generations that have answered; None, said aloud, where they cannot be trusted."""
+        if number in self._broken:
+            return None
         try:
-            with self._database.reading() as connection:
-                sealed = self._sealed(connection)
-                number = _number(sealed)
-                return self._newer(connection, self._base(sealed))
+            loaded = {
+                name: generation.load(self.recorded.folder / each.file, each)
+                for name, each in sealed.items()
+            }
+            for name, each in loaded.items():
+                each.check(self._described[name].dim)
         except CollectionError as error:
             if error.code != "generation-untrusted":
                 raise
-            logger.warning("%s; rebuilding it from the catalog", error)
-        self._rebuild(number)
-        with self._database.reading() as connection:
-            sealed = self._sealed(connection)
-            try:
-                base = self._base(sealed)
-            except CollectionError as error:
-                logger.warning("%s; searching the catalog's descriptors in memory", error)
-                base = View.of(_number(sealed), {}, self._dims)
-            return self._newer(connection, base)
+            if number in self._numbered():  # and has not given way to a newer one meanwhile
+                self._broken.add(number)
+                logger.warning("%s; rebuilding it from the catalog", error)
+            return None
+        return loaded
 
-    def _base(self, sealed: Mapping[str, Sealed]) -> View:
-        number = _number(sealed)
-        if self._seen is not None and self._seen[1].number == number:
-            return self._seen[1]
-        fresh = self._fresh
-        if {name: each.sealed for name, each in fresh.items()} == sealed:
-            return View.of(number, fresh, self._dims)
-        loaded = {
-            name: generation.load(self._folder / each.file, each) for name, each in sealed.items()
-        }
-        return View.of(number, loaded, self._dims)
+    def _numbered(self) -> Numbered:
+        with self._database.reading() as connection:
+            return self.recorded.read(connection)
+
+    def _newest(self) -> int:
+        return next(iter(self._numbered()), 0)
+
+    def _load(self, number: int) -> None:
+        """Load and adopt generations, if they can be trusted."""
+        loaded = self._loaded(number, self._numbered().get(number, {}))
+        if loaded:
+            self._adopt(loaded)
+
+    def _tend_soon(self) -> None:
+        """Load newer generations, or rebuild broken ones, in a thread of its own."""
+        busy = self._tending is not None and self._tending.is_alive()
+        if not busy and not self._stop.is_set() and time.monotonic() >= self._tend_after:
+            self._tending = threading.Thread(target=self._tend, name="generations", daemon=True)
+            self._tending.start()
+
+    def _tend(self) -> None:
+        try:
+            while not self._stop.is_set():
+                newest = self._newest()
+                if newest not in self._broken:
+                    self._load(newest)
+                if newest in self._broken:
+                    self.compact()
+                if newest == self._newest():
+                    return
+        except (CollectionError, OSError, SQLAlchemyError):
+            self._tend_after = time.monotonic() + TEND_AGAIN_S
+            logger.exception("generations stay as they are; searches go on")
+
+    def _adopt(self, loaded: Mapping[str, Generation]) -> None:
+        """Search these generations from now on, and of the delta only what they do not have."""
+        number = next(each.sealed.number for each in loaded.values())
+        base = View.of(number, loaded, self._described)
+        with self._following, self._database.reading() as connection:
+            version = self._database.version()
+            view = self._seen[1] if self._seen is not None else base
+            if self._seen is None or view.number < number:
+                delta = view.delta.beyond(base.high_key)
+                base = replace(base, delta=delta, key=max(view.key, base.key))
+                self._seen = version, self._newer(connection, base)
 
     def _newer(self, connection: Connection, view: View) -> View:
         """`view` with what the catalog has beyond it."""
         view = self._with_added(connection, view)
-        removed = connection.execute(
-            select(REMOVALS.c.seq, REMOVALS.c.key)
-            .where(REMOVALS.c.collection_id == self._collection_id, REMOVALS.c.seq > view.removal)
-            .order_by(REMOVALS.c.seq)
-        ).all()
+        since = {"collection_id": self._collection_id, "seq": view.removal}
+        removed = REMOVED.rows(connection, since)
         if not removed:
             return view
-        keys = np.array([row.key for row in removed], dtype=np.int64)
+        keys = np.array([key for _, key in removed], dtype=np.int64)
         dead = keys[keys <= view.high_key]
         return replace(
             view,
             delta=view.delta.without(keys),
-            tombstones=np.union1d(view.tombstones, dead),
-            removal=removed[-1].seq,
+            tombstones=KeySet(np.union1d(view.tombstones.keys, dead)),
+            removal=removed[-1][0],
         )
 
     def _with_added(self, connection: Connection, view: View) -> View:
-        read: dict[str, Vector] = {}
-        keys: Keys = np.empty(0, dtype=np.int64)
-        for name, (space_id, space) in self._spaces.items():
-            chunks = list(descriptors.after(connection, space_id, space, view.key))
-            if not chunks:
-                return view
-            keys = np.concatenate([keys for keys, _ in chunks])
-            read[name] = np.concatenate([vectors for _, vectors in chunks])
-        return replace(view, delta=view.delta.extended(keys, read), key=int(keys[-1]))
+        (first, (space_id, space)), *others = self._spaces.items()
+        delta, key = view.delta, view.key
+        for keys, codes in descriptors.stored_after(connection, space_id, space, key):
+            added = {first: codes}
+            for name, (other_id, other) in others:
+                parts = descriptors.stored_after(connection, other_id, other, key, int(keys[-1]))
+                added[name] = np.concatenate([codes for _, codes in parts])
+            delta, key = delta.extended(keys, added), int(keys[-1])
+        return replace(view, delta=delta, key=key)
 
-    def _rebuild(self, broken: int) -> None:
-        """Seal anew, unless another process did or does; a full disk leaves things as they are."""
-        with self._alone() as alone:
-            if not alone:
-                return
-            with self._database.reading() as connection:
-                if _number(self._sealed(connection)) != broken:
-                    return
-            try:
-                self._seal()
-            except OSError:
-                logger.exception("the generation cannot be rebuilt")
+    def retune(self, name: str, asked: Sequence[tuple[Vector, int]], work: Work) -> bool:
+        """Tune the search of a space anew, for its own items and for queries that were `asked`.
 
-    def _seal(self) -> None:
+        Recorded under the same generation, so that every process follows. False where no parameters
+        reach the recall that the collection's settings ask for; the best are taken then.
+        """
+        view = self.view()
+        if name not in view.generations:
+            return True
+        there = view.generations[name]
+        high_key = there.sealed.high_key
+        space_id, space = self._spaces[name]
         with self._database.reading() as connection:
-            before = self._sealed(connection)
-            number = _number(before) + 1
-            high_key, removal_seq = self._reach(connection, before)
-            self._fresh = {
-                name: self._seal_space(connection, name, number, high_key, removal_seq)
-                for name in self._spaces
-            }
-        rows = [
-            {"space_id": self._spaces[name][0], **asdict(made.sealed)}
-            for name, made in self._fresh.items()
-        ]
+            gallery = Gallery(connection, self._collection_id, space_id, space)
+            questions = [
+                tuning.own_questions(gallery, high_key, work),
+                tuning.live_questions(gallery, asked, high_key, work),
+            ]
+            aim = tuning.aim(self._policy.recall)
+            found = tuning.tuned(there, questions, aim, view.tombstones, gallery.vectors, work)
+        measured = asdict(found)
         with self._database.writing() as connection:
-            self._check_there(connection)
-            connection.execute(delete(GENERATIONS).where(self._mine()))
-            connection.execute(insert(GENERATIONS), rows)
-            connection.execute(
-                delete(REMOVALS).where(
-                    REMOVALS.c.collection_id == self._collection_id, REMOVALS.c.seq <= removal_seq
-                )
-            )
-        self._sweep()
-
-    def _seal_space(
-        self, connection: Connection, name: str, number: int, high_key: int, removal_seq: int
-    ) -> Generation:
-        space_id, space = self._spaces[name]
-        count = descriptors.count(connection, space_id)
-        plan = planner.plan(count, space.dtype, self._policy)
-        index = generation.build(
-            plan,
-            space.dim,
-            sample=self._sample(connection, name, plan.lists * planner.POINTS_PER_LIST),
-            chunks=descriptors.after(connection, space_id, space, 0),
-        )
-        file = f"{name}-{number}.faiss"
-        sha256, size = generation.seal(index, self._folder / file)
-        del index  # what is searched from here on is what the disk gives back
-        return generation.load(
-            self._folder / file,
-            Sealed(
-                number=number,
-                file=file,
-                sha256=sha256,
-                kind=plan.kind,
-                why=plan.why,
-                probes=plan.probes,
-                count=count,
-                bytes=size,
-                high_key=high_key,
-                removal_seq=removal_seq,
-            ),
-        )
-
-    def _sample(self, connection: Connection, name: str, size: int) -> Iterator[Vector]:
-        """`size` descriptors of a space at random, in chunks."""
-        space_id, space = self._spaces[name]
-        of_collection = select(ITEMS.c.key).where(ITEMS.c.collection_id == self._collection_id)
-        keys = np.fromiter(connection.execute(of_collection).scalars(), dtype=np.int64)
-        chosen = np.random.default_rng(SEED).choice(keys, min(size, keys.size), replace=False)
-        for part in np.array_split(np.sort(chosen), max(1, chosen.size // 8192)):
-            yield descriptors.of_keys(connection, space_id, space, part)[1]
-
-    def _reach(self, connection: Connection, before: Mapping[str, Sealed]) -> tuple[int, int]:
-        """The greatest key and removal of this snapshot; neither ever goes back."""
-        last = next(iter(before.values()), None)
-        greatest = connection.execute(
-            select(func.max(ITEMS.c.key)).where(ITEMS.c.collection_id == self._collection_id)
-        ).scalar()
-        latest = connection.execute(
-            select(func.max(REMOVALS.c.seq)).where(REMOVALS.c.collection_id == self._collection_id)
-        ).scalar()
-        return (
-            max(greatest or 0, last.high_key if last else 0),
-            max(latest or 0, last.removal_seq if last else 0),
-        )
-
-    def _sealed(self, connection: Connection) -> dict[str, Sealed]:
-        """The generations that the catalog records, by space."""
-        self._check_there(connection)
-        names = {space_id: name for name, (space_id, _) in self._spaces.items()}
-        rows = connection.execute(select(GENERATIONS).where(self._mine())).mappings()
-        return {
-            names[row["space_id"]]: Sealed(
-                **{column: value for column, value in row.items() if column != "space_id"}
-            )
-            for row in rows
-        }
-
-    def _mine(self) -> ColumnElement[bool]:
-        return GENERATIONS.c.space_id.in_([space_id for space_id, _ in self._spaces.values()])
-
-    def _check_there(self, connection: Connection) -> None:
-        there = select(COLLECTIONS.c.id).where(COLLECTIONS.c.id == self._collection_id)
-        if connection.execute(there).scalar() is None:
-            raise CollectionError(
-                "collection-unknown", "the collection was dropped: open or make another one"
-            )
-
-    def _sweep(self) -> None:
-        """Remove the files of the folder that the catalog does not record."""
-        with self._database.reading() as connection:
-            current = {each.file for each in self._sealed(connection).values()}
-        for path in chain(self._folder.glob("*.faiss"), self._folder.glob("*.aside")):
-            if path.name not in current:
-                path.unlink(missing_ok=True)
-
-    @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Whether no other thread or process changes the files of this folder meanwhile."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "lock").open("w") as lock:
-            yield _locked(lock)
-
-
-def _number(sealed: Mapping[str, Sealed]) -> int:
-    return next((each.number for each in sealed.values()), 0)
-
-
-def _locked(file: IO[str]) -> bool:
-    """Whether the file is now locked for us; closing it, or dying, unlocks it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+            mine = (GENERATIONS.c.space_id == space_id) & (GENERATIONS.c.number == view.number)
+            connection.execute(update(GENERATIONS).where(mine).values(measured))
+        return found.recall >= self._policy.recall

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from weakref import WeakSet
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy import Connection, Engine, create_engine, event
 
+from index import disk
 from index.errors import CollectionError
 
 logger = logging.getLogger(__name__)
@@ -30,49 +32,85 @@ PRAGMAS = (
 )
 
 
+READER_CACHE = "PRAGMA cache_size = -2048"
+"""Every thread that searches keeps a connection; the operating system caches for all of them."""
+
+
 class Database:
     """One SQLite file, opened by any number of threads and processes."""
 
     def __init__(self, path: Path) -> None:
         """Open or create `path` and bring its schema up to date.
 
-        Raises CollectionError: `catalog-newer`, `catalog-unreadable`.
+        Raises CollectionError: `catalog-newer`, `catalog-unreadable`; DiskError.
         """
         self.path = path
         self._engine = _engine(path)
         self._writer = threading.Lock()
         self._watching = threading.Lock()
+        self._here = threading.local()
+        self._kept: WeakSet[Connection] = WeakSet()
         try:
             with self.writing() as connection:
                 _migrate(connection, path)
-            self._watch = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        except (sqlite3.DatabaseError, exc.DatabaseError) as error:
-            self._engine.dispose()
-            raise _unreadable(path, error) from error
-        except CollectionError:
+            with disk.reported_by_sqlite(path):
+                self._watch = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        except BaseException:
             self._engine.dispose()
             raise
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent snapshot, which does not wait for writers nor hold them up."""
-        with self._engine.connect() as connection, connection.begin():
+        with (
+            disk.reported_by_sqlite(self.path),
+            self._connected() as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def looking(self) -> Iterator[Connection]:
+        """For `Prepared` statements alone, each of which sees what is committed when it runs."""
+        with disk.reported_by_sqlite(self.path), self._connected() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """One transaction that is on the disk when this ends, or wholly undone.
 
-        Not to be nested: a writer inside a writer would wait for itself.
+        Not to be nested: a writer inside a writer would wait for itself. Raises DiskError, and then
+        all is undone, unless the disk fails again so that nobody can tell; never half.
         """
-        with self._writer, self._engine.connect() as connection:
+        with (
+            self._writer,
+            disk.reported_by_sqlite(self.path),
+            self._engine.connect() as connection,
+        ):
             writer = connection.execution_options(pool5_writes=True)
             with writer.begin():
                 yield writer
 
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """The connection that this thread keeps; another one within a use of it."""
+        connection: Connection | None = getattr(self._here, "idle", None)
+        if connection is None:
+            connection = self._engine.connect()
+            connection.connection.cursor().execute(READER_CACHE)
+            self._kept.add(connection)
+        self._here.idle = None
+        try:
+            yield connection
+        finally:
+            outer: Connection | None = getattr(self._here, "idle", None)
+            if outer is not None:
+                outer.close()
+            self._here.idle = connection
+
     def version(self) -> int:
         """Another number after every commit, of whichever thread or process."""
-        with self._watching:
+        with self._watching, disk.reported_by_sqlite(self.path):
             row = self._watch.execute("PRAGMA data_version").fetchone()
         return int(row[0])
 
@@ -80,6 +118,8 @@ class Database:
         """Close every connection."""
         with self._watching:
             self._watch.close()
+        for connection in list(self._kept):
+            connection.close()
         self._engine.dispose()
 
 
@@ -126,10 +166,3 @@ def _migrate(connection: Connection, path: Path) -> None:
     with EnvironmentContext(config, scripts, fn=lambda revision, _: steps(revision)) as environment:
         environment.configure(connection=connection)
         environment.run_migrations()
-
-
-def _unreadable(path: Path, error: Exception) -> CollectionError:
-    return CollectionError(
-        "catalog-unreadable",
-        f"{path} is not a catalog that can be read ({error}): restore it from a backup",
-    )

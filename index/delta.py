@@ -1,88 +1,186 @@
 """The delta: what is newer than the generation, searched exactly.
 
-A `Delta` never changes. `extended` gives another one that shares the buffer, into which it writes
-only beyond what the older one sees; so readers go on with theirs and wait for nobody.
+A `Delta` never changes. `extended` gives another one that shares the blocks, into the last of which
+it writes only beyond what the older one sees; so readers go on with theirs and wait for nobody.
+Descriptors stay as the catalog stores them, and FAISS scans them where they lie: at 512 dims that
+is half the bytes of float32, and the interpreter is free meanwhile.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import faiss as typed_faiss
 import numpy as np
 import numpy.typing as npt
 
 from index.item import Keys, Vector
+from index.keyset import KeySet
+from index.space import Space
+
+faiss: Any = typed_faiss  # its stubs know the signatures of C++, not the ones that Python has
+
+BLOCK_ROWS = 8192
+BLOCK_BYTES = 16 * 2**20
+"""Room of a block, in items and for one space in bytes; it takes memory only as it is filled."""
+
+Stored = npt.NDArray[Any]
+"""(n, dim) in the dtype of its space."""
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass
-class _Buffer:
-    """Arrays with room to grow; the first `filled` rows are final."""
+class _Block:
+    """Arrays of a fixed size; the first `filled` rows are final."""
 
     keys: Keys
-    vectors: dict[str, Vector]
+    codes: Mapping[str, Stored]
     filled: int = 0
+
+    @classmethod
+    def of(cls, spaces: Mapping[str, Space]) -> "_Block":
+        widest = max(np.dtype(space.dtype).itemsize * space.dim for space in spaces.values())
+        rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES // widest))
+        codes = {
+            name: np.empty((rows, space.dim), dtype=space.dtype) for name, space in spaces.items()
+        }
+        return cls(np.empty(rows, dtype=np.int64), codes)
 
 
 @dataclass(frozen=True)
-class Delta:
-    """Keys, ascending, with their descriptors in every space; `alive` is (n,) bool."""
+class _Part:
+    """What one delta sees of a block: its first rows; `alive` (n,) are those not removed."""
 
-    _buffer: _Buffer
-    alive: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    block: _Block
+    alive: Mask
+    indexes: dict[str, Any] = field(default_factory=dict)
+    selector: list[Any] = field(default_factory=list)
 
-    @classmethod
-    def empty(cls, dims: Mapping[str, int]) -> "Delta":
-        """Of no items, in spaces of these dims."""
-        return cls(_with_room(dims, 0))
-
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
         return self.alive.size
 
     @property
     def keys(self) -> Keys:
-        """(n,) int64, removed ones among them."""
-        return self._buffer.keys[: len(self)]
+        return self.block.keys[: self.size]
 
-    def vectors(self, space: str) -> Vector:
-        """(n, dim) float32, removed ones among them."""
-        return self._buffer.vectors[space][: len(self)]
+    def extended(self, keys: Keys, codes: Mapping[str, Stored]) -> "_Part":
+        """With newer items, for which there is room and nobody's rows."""
+        after = self.size + keys.size
+        self.block.keys[self.size : after] = keys
+        for space, new in codes.items():
+            self.block.codes[space][self.size : after] = new
+        self.block.filled = after
+        return _Part(self.block, np.append(self.alive, np.ones(keys.size, dtype=np.bool_)))
 
-    def extended(self, keys: Keys, vectors: Mapping[str, Vector]) -> "Delta":
+    def only(self, kept: Mask) -> "_Part":
+        """With what is alive and `kept`; itself where that is the same."""
+        alive = self.alive & kept
+        if np.array_equal(alive, self.alive):
+            return self
+        return _Part(self.block, alive, self.indexes)
+
+    def search(
+        self, space: str, query: Vector, k: int, allowed: KeySet | None
+    ) -> tuple[Keys, Vector]:
+        parameters = faiss.SearchParameters(sel=self._eligible(allowed))
+        index = self.indexes.get(space)
+        if index is None:
+            index = self.indexes[space] = _scanning(self.block.codes[space], self.size)
+        scores, rows = index.search(query[None], min(k, self.size), params=parameters)
+        found = rows[0] >= 0
+        return self.keys[rows[0][found]], scores[0][found]
+
+    def _eligible(self, allowed: KeySet | None) -> Any:
+        if allowed is not None:
+            return _selector(self.alive & allowed.has(self.keys))
+        if not self.selector:
+            self.selector.append(None if self.alive.all() else _selector(self.alive))
+        return self.selector[0]
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Keys, ascending, with their descriptors in every space."""
+
+    _spaces: Mapping[str, Space]
+    _parts: tuple[_Part, ...] = ()
+
+    @classmethod
+    def empty(cls, spaces: Mapping[str, Space]) -> "Delta":
+        """Of no items, in these spaces."""
+        return cls(spaces)
+
+    def __len__(self) -> int:
+        """How many items, less the removed ones."""
+        return sum(int(np.count_nonzero(part.alive)) for part in self._parts)
+
+    @property
+    def keys(self) -> Keys:
+        """(n,) int64, removed ones left out."""
+        none: Keys = np.empty(0, dtype=np.int64)
+        return np.concatenate([none, *(part.keys[part.alive] for part in self._parts)])
+
+    def extended(self, keys: Keys, codes: Mapping[str, Stored]) -> "Delta":
         """This delta with newer items: keys above all of its own, (m, dim) for every space."""
-        before, after = len(self), len(self) + keys.size
-        buffer = self._buffer
-        if buffer.filled != before or after > buffer.keys.size:
-            buffer = self._copied(max(2 * before, after))
-        buffer.keys[before:after] = keys
-        for space, new in vectors.items():
-            buffer.vectors[space][before:after] = new
-        buffer.filled = after
-        return Delta(buffer, np.append(self.alive, np.ones(keys.size, dtype=np.bool_)))
+        parts, at = list(self._parts), 0
+        while at < keys.size:
+            last = parts[-1] if parts else None
+            if (
+                last is None
+                or last.block.filled != last.size
+                or last.block.filled == last.block.keys.size
+            ):
+                last = _Part(_Block.of(self._spaces), np.zeros(0, dtype=np.bool_))
+                parts.append(last)
+            upto = at + last.block.keys.size - last.size
+            new = {space: rows[at:upto] for space, rows in codes.items()}
+            parts[-1] = last.extended(keys[at:upto], new)
+            at = upto
+        return replace(self, _parts=tuple(parts))
 
     def without(self, keys: Keys) -> "Delta":
         """This delta with some items removed; keys that are not here are ignored."""
-        return replace(self, alive=self.alive & ~np.isin(self.keys, keys))
+        return self._only([~np.isin(part.keys, keys) for part in self._parts])
+
+    def beyond(self, key: int) -> "Delta":
+        """This delta with only the keys above `key`."""
+        return self._only([part.keys > key for part in self._parts])
 
     def search(
-        self, space: str, query: Vector, k: int, allowed: Keys | None
+        self, space: str, query: Vector, k: int, allowed: KeySet | None
     ) -> tuple[Keys, Vector]:
         """At most k best by inner product: keys and scores, in no order."""
-        eligible = self.alive if allowed is None else self.alive & np.isin(self.keys, allowed)
-        scores = self.vectors(space) @ query
-        places = np.flatnonzero(eligible)
-        if places.size > k:
-            best = np.argpartition(scores[places], places.size - k)[places.size - k :]
-            places = places[best]
-        return self.keys[places], scores[places]
+        found = [part.search(space, query, k, allowed) for part in self._parts]
+        if not found:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        keys = np.concatenate([keys for keys, _ in found])
+        scores = np.concatenate([scores for _, scores in found])
+        if len(found) == 1 or keys.size <= k:
+            return keys, scores
+        best = np.argpartition(scores, keys.size - k)[keys.size - k :]
+        return keys[best], scores[best]
 
-    def _copied(self, room: int) -> _Buffer:
-        dims = {space: held.shape[1] for space, held in self._buffer.vectors.items()}
-        buffer = _with_room(dims, room)
-        buffer.keys[: len(self)] = self.keys
-        for space in dims:
-            buffer.vectors[space][: len(self)] = self.vectors(space)
-        return buffer
+    def _only(self, kept: list[Mask]) -> "Delta":
+        parts = [part.only(mask) for part, mask in zip(self._parts, kept, strict=True)]
+        return replace(self, _parts=tuple(part for part in parts if part.alive.any()))
 
 
-def _with_room(dims: Mapping[str, int], room: int) -> _Buffer:
-    vectors = {space: np.empty((room, dim), dtype=np.float32) for space, dim in dims.items()}
-    return _Buffer(np.empty(room, dtype=np.int64), vectors)
+def _scanning(codes: Stored, size: int) -> Any:
+    """A FAISS index over the first rows of an array, which is not copied."""
+    rows, dim = codes.shape
+    if codes.dtype == np.float16:
+        kind = faiss.ScalarQuantizer.QT_fp16
+        index = faiss.IndexScalarQuantizer(dim, kind, faiss.METRIC_INNER_PRODUCT)
+    else:
+        index = faiss.IndexFlat(dim, faiss.METRIC_INNER_PRODUCT)
+    view, address = index.codes, faiss.swig_ptr(codes.reshape(-1).view(np.uint8))
+    view.is_owned = False
+    view.view_data = view.c_ptr = address
+    view.view_size = view.c_size = size * (codes.nbytes // rows)
+    index.ntotal = size
+    return index
+
+
+def _selector(mask: Mask) -> Any:
+    return faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))

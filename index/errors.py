@@ -15,3 +15,8 @@ class CollectionError(Exception):
 class EvaluationError(CollectionError):
     """Rankings cannot be measured, or not by this ground truth; codes begin with `evaluation-`
     or `truth-`."""
+
+
+class DiskError(CollectionError, OSError):
+    """The disk is full (`disk-full`) or fails (`disk-failed`): what was not acknowledged is undone,
+    searches go on, and the same call works once the disk does."""

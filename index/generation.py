@@ -7,43 +7,55 @@ say nothing.
 
 import hashlib
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import faiss as typed_faiss
 import numpy as np
 
+from index import keyset, probing
 from index.errors import CollectionError
 from index.item import Keys, Vector
+from index.keyset import KeySet
 from index.planner import Kind, Plan
+from index.probing import VectorsOf
 
 faiss: Any = typed_faiss  # its stubs know the signatures of C++, not the ones that Python has
 
 ITERATIONS = 10
 """Of k-means; more moves the lists' centres, not the recall."""
 SEED = 1
+ITEMS_AT_ONCE = 1_024
+"""Added between two looks at whether to go on: about a second for a graph."""
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """A generation as the catalog records it.
+    """A generation as the catalog records it; without a file it is a draft.
 
     It holds every item that was there when it was made; of those, `high_key` is the greatest key.
-    Items above it are the delta; what was removed after `removal_seq` are the tombstones.
+    Items above it are the delta; what was removed after `removal_seq` are the tombstones. Of its
+    `count` items, removed ones among them, `built` were there when it was last built anew.
+    `parameters` of its search were tuned until `recall` (of the ten nearest) was had, in
+    `latency_ms` (median of single searches).
     """
 
-    number: int
-    file: str
-    sha256: str
     kind: Kind
     why: str
-    probes: int
     count: int
-    bytes: int
+    built: int
     high_key: int
     removal_seq: int
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    recall: float = 1.0
+    latency_ms: float = 0.0
+    number: int = 0
+    file: str = ""
+    sha256: str = ""
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,70 +63,123 @@ class Generation:
     """A sealed file, loaded. Any number of threads may search it."""
 
     sealed: Sealed
-    _index: Any
+    index: Any
 
     def search(
-        self, query: Vector, k: int, allowed: Keys | None, tombstones: Keys
+        self,
+        query: Vector,
+        k: int,
+        allowed: KeySet | None,
+        removed: KeySet,
+        vectors_of: VectorsOf,
     ) -> tuple[Keys, Vector]:
         """At most k best by inner product: keys and scores, in no order.
 
-        `allowed` (ascending, without removed items) restricts the search, otherwise `tombstones`
-        are left out. All of k are found wherever so many are eligible: an IVF that comes back with
-        fewer is asked again for all of its lists.
+        `allowed` (without removed items) restricts the search, otherwise those that were `removed`
+        are left out. All of k are found wherever so many are eligible. Scores are those of the
+        descriptors as they are stored, which `vectors_of` gives (n ascending keys, (n, dim)) where
+        the index has only estimates; an item that is not there any more keeps its estimate.
         """
         if allowed is None:
-            eligible = self.sealed.count - tombstones.size
+            k = min(k, self.sealed.count)
         else:
-            allowed = allowed[: np.searchsorted(allowed, self.sealed.high_key, side="right")]
-            eligible = allowed.size
-        k = min(k, eligible)
+            old = allowed.upto(self.sealed.high_key)
+            allowed = allowed if old == allowed.size else KeySet(allowed.keys[:old])
+            k = min(k, old)
         if k <= 0:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-        keys, scores = self._ask(query, k, self._probes(eligible), allowed, tombstones)
-        if keys.size < k and self.sealed.kind == "ivf":
-            keys, scores = self._ask(query, k, self._index.nlist, allowed, tombstones)
-        return keys, scores
+        asked = probing.Asked(query, k, allowed, removed, self.sealed.count, self.sealed.parameters)
+        return probing.PROBES[self.sealed.kind](self.index, asked, vectors_of)
 
-    def _probes(self, eligible: int) -> int:
-        """Lists to read: the fewer items are eligible, the more, so that the work stays the same.
+    def with_parameters(self, parameters: Mapping[str, int]) -> "Generation":
+        """The same index, searched otherwise."""
+        return replace(self, sealed=replace(self.sealed, parameters=parameters))
 
-        When few are eligible that means all lists: an exact search over just these items.
-        """
-        if self.sealed.kind == "exact":
-            return 0
-        share = eligible / self.sealed.count
-        return min(int(self._index.nlist), int(np.ceil(self.sealed.probes / share)))
+    def check(self, dim: int) -> None:
+        """Have it answer. Raises CollectionError: `generation-untrusted`, when it does not."""
+        query = np.full(dim, dim**-0.5, dtype=np.float32)
 
-    def _ask(
-        self, query: Vector, k: int, probes: int, allowed: Keys | None, tombstones: Keys
-    ) -> tuple[Keys, Vector]:
-        selector = _selector(allowed, tombstones)
-        # Parameters belong to this query alone: setting them on the index would reach all others.
-        parameters = (
-            faiss.SearchParametersIVF(sel=selector, nprobe=probes)
-            if self.sealed.kind == "ivf"
-            else faiss.SearchParameters(sel=selector)
-        )
-        scores, keys = self._index.search(query[None], k, params=parameters)
-        found = keys[0] >= 0
-        return keys[0][found], scores[0][found]
+        def none(_: Keys) -> tuple[Keys, Vector]:
+            return keyset.NONE.keys, np.empty((0, dim), dtype=np.float32)
+
+        keys, scores = self.search(query, 1, None, keyset.NONE, none)
+        if keys.size != min(1, self.sealed.count) or not np.isfinite(scores).all():
+            raise _untrusted(Path(self.sealed.file), "it gives no answer to a search")
+
+
+@dataclass(frozen=True)
+class Work:
+    """How building may use the machine: OpenMP's `threads`, for the thread that builds alone.
+
+    `between` is called about every second: it sleeps to hold the work back, and raises to end it.
+    """
+
+    threads: int = 1
+    between: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        """Within, FAISS uses so many threads for what this thread asks of it."""
+        before = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            faiss.omp_set_num_threads(before)
+
+
+UNHURRIED = Work()
+"""One thread, never asked to wait."""
 
 
 def build(
-    plan: Plan, dim: int, sample: Iterable[Vector], chunks: Iterable[tuple[Keys, Vector]]
+    plan: Plan,
+    dim: int,
+    sample: Iterable[Vector],
+    chunks: Iterable[tuple[Keys, Vector]],
+    work: Work = UNHURRIED,
 ) -> Any:
     """A FAISS index (inner product) over `chunks` of keys (n,) and vectors (n, dim) float32.
 
-    `sample` is what an IVF trains on; an exact index leaves it unread.
+    `sample` is what an IVF trains on; others leave it unread.
     """
     index = faiss.index_factory(dim, plan.factory, faiss.METRIC_INNER_PRODUCT)
-    if plan.kind == "ivf":
-        index.by_residual = False  # residuals would round once more than the catalog does
-        index.cp.niter, index.cp.seed = ITERATIONS, SEED
-        index.train(np.concatenate(list(sample)))
-    for keys, vectors in chunks:
-        index.add_with_ids(vectors, keys)
+    with work.limited():
+        if plan.row.trained:
+            _train(index, np.concatenate(list(sample)), work)
+        extend(index, chunks, work)
     return index
+
+
+def extend(index: Any, chunks: Iterable[tuple[Keys, Vector]], work: Work = UNHURRIED) -> None:
+    """Add to an index that nobody searches meanwhile; keys are to be above all that it has."""
+    with work.limited():
+        for keys, vectors in chunks:
+            for start in range(0, keys.size, ITEMS_AT_ONCE):
+                part = slice(start, start + ITEMS_AT_ONCE)
+                index.add_with_ids(vectors[part], keys[part])
+                work.between()
+
+
+def _train(index: Any, sample: Vector, work: Work) -> None:
+    """Find an IVF's lists by k-means, which is most of the work, step by step; then its codes."""
+    ivf, turned = faiss.extract_index_ivf(index), sample
+    if isinstance(index, faiss.IndexPreTransform):
+        turn = index.chain.at(0)
+        turn.train(sample)  # at random from a fixed seed: it comes out the same once more below
+        turned = turn.apply(sample)
+    first = np.random.default_rng(SEED).choice(len(sample), ivf.nlist, replace=False)
+    centres = turned[first]
+    ivf.cp.niter, ivf.cp.seed = 1, SEED
+    for _ in range(ITERATIONS):
+        step = faiss.Clustering(ivf.d, ivf.nlist, ivf.cp)
+        faiss.copy_array_to_vector(centres.ravel(), step.centroids)
+        step.train(turned, faiss.IndexFlatIP(ivf.d))
+        centres = faiss.vector_to_array(step.centroids).reshape(ivf.nlist, ivf.d)
+        work.between()
+    ivf.quantizer.add(centres)
+    index.train(sample)
+    work.between()
 
 
 def seal(index: Any, path: Path) -> tuple[str, int]:
@@ -174,19 +239,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _selector(allowed: Keys | None, tombstones: Keys) -> Any:
-    if allowed is not None:
-        return _bitmap(allowed)
-    return faiss.IDSelectorNot(_bitmap(tombstones)) if tombstones.size else None
-
-
-def _bitmap(keys: Keys) -> Any:
-    """One bit per key up to the greatest; FAISS takes keys beyond it for absent."""
-    bits = np.zeros(int(keys[-1]) + 1, dtype=np.bool_)
-    bits[keys] = True
-    return faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
 
 
 def _untrusted(path: Path, reason: str) -> CollectionError:

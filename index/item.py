@@ -12,7 +12,7 @@ from index.errors import CollectionError
 
 Vector = npt.NDArray[np.float32]
 Keys = npt.NDArray[np.int64]
-Status = Literal["added", "unchanged", "replaced"]
+Status = Literal["added", "unchanged", "replaced", "rejected"]
 
 LONGEST_ID = 200
 
@@ -23,6 +23,7 @@ class NewItem:
 
     `source` says where the picture came from (`upload`, `file:/pictures/a.jpg`), `stamp` how its
     file looked then (`mtime_ns:size`). Metadata None keeps what is there, or begins with {}.
+    `duplicate_of` is what a `DuplicateCheck` that flags has found.
     """
 
     id: str
@@ -34,6 +35,7 @@ class NewItem:
     width: int
     height: int
     descriptors: Mapping[str, Vector]
+    duplicate_of: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Item:
     """A picture of the collection.
 
     `key` is its number in every index: given once, never reused. Other content has another key.
+    `duplicate_of` (`id`, `score`, `exact`) is what was found when it was added, where that was
+    asked for; that other item may be gone by now.
     """
 
     key: int
@@ -53,14 +57,25 @@ class Item:
     width: int
     height: int
     added_at: datetime
+    duplicate_of: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """The item that a new one duplicates: `exact` by content, otherwise by its cosine `score`."""
+
+    id: str
+    score: float
+    exact: bool
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item of an `add`."""
+    """What became of one item of an `add`; `rejected` and flagged ones name what they duplicate."""
 
     id: str
     status: Status
+    duplicate: Duplicate | None = None
 
 
 @dataclass(frozen=True)

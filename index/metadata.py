@@ -1,7 +1,7 @@
 """Metadata: the JSON object that an item carries, checked before it is stored."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from index.errors import CollectionError
@@ -9,16 +9,19 @@ from index.errors import CollectionError
 LARGEST_BYTES = 65_536
 DEEPEST = 32
 
+encoded: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+"""As JSON text, in which the catalog stores it."""
 
-def checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `metadata` as it will be read back: a JSON object, of UTF-8, finite, not too large.
+
+def check(metadata: Mapping[str, Any]) -> str:
+    """Return `metadata` as JSON: an object, of UTF-8, finite, not too large.
 
     Raises CollectionError: `metadata-invalid`.
     """
     if _depth(metadata) > DEEPEST:
         raise CollectionError("metadata-invalid", f"metadata is deeper than {DEEPEST} levels")
     try:
-        text = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
+        text = encoded(dict(metadata))
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise CollectionError("metadata-invalid", f"metadata is not JSON: {error}") from error
@@ -26,7 +29,12 @@ def checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
         raise CollectionError(
             "metadata-invalid", f"metadata has {size} bytes as JSON, {LARGEST_BYTES} are allowed"
         )
-    stored: dict[str, Any] = json.loads(text)
+    return text
+
+
+def checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `metadata` as it will be read back. Raises CollectionError: `metadata-invalid`."""
+    stored: dict[str, Any] = json.loads(check(metadata))
     return stored
 
 

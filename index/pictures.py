@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from index import disk
 from index.errors import CollectionError
 from index.generation import sync_folder
 
@@ -25,17 +26,21 @@ class PictureStore:
     without an item is found again when the same one is added.
     """
 
-    def __init__(self, url: str) -> None:
-        """`url` is a folder, or an address of fsspec such as `s3://bucket/pictures/1`."""
+    def __init__(self, url: str, discard: Callable[[Path], None] = Path.unlink) -> None:
+        """`url` is a folder, or an address of fsspec such as `s3://bucket/pictures/1`.
+
+        `discard` removes a file of a folder.
+        """
         self._files, self._root = fsspec.url_to_fs(url)
         self._local = isinstance(self._files, LocalFileSystem)
+        self._discard = discard
         self._changing = threading.Lock()
         self._awaited: set[str] = set()
 
     def put(self, sha256: str, kind: Kind, content: bytes) -> None:
         """Keep a picture durably; one that is there already stays.
 
-        Until `settle` it is not removed: an item that refers to it is on its way.
+        Until `settle` it is not removed: an item that refers to it is on its way. Raises DiskError.
         """
         path = self._path(sha256, kind)
         with self._changing:
@@ -43,19 +48,23 @@ class PictureStore:
         if self._files.exists(path):
             return
         if self._local:
-            _write(Path(path), content)
+            with disk.reported(Path(path)):
+                _write(Path(path), content)
         else:
             self._files.pipe_file(path, content)
 
     def get(self, sha256: str, kind: Kind) -> bytes | None:
         """A picture's bytes; None: it is not kept.
 
-        Raises CollectionError: `picture-damaged`, for an original that is no longer what it was.
+        Raises CollectionError: `picture-damaged`, for an original that is no longer what it was;
+        DiskError.
         """
-        try:
-            content: bytes = self._files.cat_file(self._path(sha256, kind))
-        except FileNotFoundError:
-            return None
+        path = self._path(sha256, kind)
+        with disk.reported(Path(path)):
+            try:
+                content: bytes = self._files.cat_file(path)
+            except FileNotFoundError:
+                return None
         if kind == "original" and hashlib.sha256(content).hexdigest() != sha256:
             raise CollectionError(
                 "picture-damaged",
@@ -66,11 +75,12 @@ class PictureStore:
     def settle(self, sha256s: Collection[str], used: Callable[[], Collection[str]]) -> None:
         """Items came or went: remove those of these pictures that no item uses.
 
-        `used` tells which of them are used, and is asked when no `put` can come in between.
+        `used` tells which of them are used, and is asked when no `put` can come in between. Raises
+        DiskError.
         """
         if not sha256s:
             return
-        with self._changing:
+        with self._changing, disk.reported(Path(self._root)):
             for sha256 in set(sha256s) - set(used()) - self._awaited:
                 for kind in KINDS:
                     self._remove(self._path(sha256, kind))
@@ -81,13 +91,26 @@ class PictureStore:
             self._awaited.difference_update(sha256s)
 
     def _path(self, sha256: str, kind: Kind) -> str:
-        if kind not in KINDS or not sha256.isalnum():
-            raise ValueError(f"{kind!r} {sha256!r} names no picture")
-        return f"{self._root}/{kind}/{sha256[:2]}/{sha256}"
+        return f"{self._root}/{path_of(sha256, kind)}"
 
     def _remove(self, path: str) -> None:
-        if self._files.exists(path):
+        if not self._files.exists(path):
+            return
+        if self._local:
+            self._discard(Path(path))
+        else:
             self._files.rm_file(path)
+
+
+def path_of(sha256: str, kind: Kind) -> str:
+    """Where a picture lies in its store.
+
+    >>> path_of("ab12", "thumbnail")
+    'thumbnail/ab/ab12'
+    """
+    if kind not in KINDS or not sha256.isalnum():
+        raise ValueError(f"{kind!r} {sha256!r} names no picture")
+    return f"{kind}/{sha256[:2]}/{sha256}"
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -101,7 +124,8 @@ def _write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-    finally:
+    except BaseException:
         aside.unlink(missing_ok=True)
+        raise
     for folder in (path.parent, *(new.parent for new in made)):
         sync_folder(folder)

@@ -1,23 +1,35 @@
 """One search: from query vectors to neighbours with their metadata."""
 
-from collections.abc import Collection, Mapping
+import json
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Text, bindparam, select
 
 from index import descriptors, tables
+from index.columns import Columns
 from index.current import Current
 from index.database import Database
 from index.errors import CollectionError
-from index.filters import Clause
+from index.filters import Clause, Term, clause
 from index.item import Keys, Neighbour, Vector
+from index.keyset import KeySet
+from index.prepared import Prepared
 from index.ranking import fusion
 from index.ranking.expansion import Expansion, expand
 from index.ranking.neighbourhood import Mask
 from index.ranking.reranking import Reranking
 from index.space import Space
 from index.view import View
+from index.watching import Note, Watch
+
+decode: Callable[[str], tuple[Any, int]] = json.JSONDecoder().raw_decode
+"""What the catalog stores as JSON begins with no blanks, which `json.loads` looks for."""
 
 CANDIDATES = 4
 """Candidates of each space for one neighbour of several spaces."""
@@ -25,9 +37,11 @@ FEWEST_CANDIDATES = 200
 ATTEMPTS = 8
 
 ITEMS = tables.items
-SHOWN = select(
-    ITEMS.c.key, ITEMS.c.id, ITEMS.c.name, ITEMS.c.metadata, ITEMS.c.width, ITEMS.c.height
-).where(ITEMS.c.key.in_(tables.listing(bindparam("keys", type_=Text))))
+SHOWN = Prepared(
+    select(
+        ITEMS.c.key, ITEMS.c.id, ITEMS.c.name, ITEMS.c.metadata, ITEMS.c.width, ITEMS.c.height
+    ).where(ITEMS.c.key.in_(tables.listing(bindparam("keys", type_=Text))))
+)
 
 
 @dataclass(frozen=True)
@@ -93,8 +107,7 @@ def asked(
             )
         if name not in vectors:
             raise CollectionError("space-required", f"the query has no vector for space {name!r}")
-        vector = descriptors.check_vector(f"query, space {name!r}", vectors[name], spaces[name])
-        chosen.append(Asked(name, weight, _unit(vector, name)))
+        chosen.append(Asked(name, weight, _unit(vectors[name], spaces[name])))
     return chosen
 
 
@@ -106,13 +119,15 @@ class Searching:
     current: Current
     collection_id: int
     spaces: Mapping[str, tuple[int, Space]]
+    watch: Watch
+    columns: Columns
 
     def search(
         self,
         chosen: list[Asked],
         k: int,
         offset: int,
-        clause: Clause | None,
+        term: Term | None,
         exclude: Collection[str],
         expansion: Expansion | None,
         rerank: Reranking | None,
@@ -123,14 +138,18 @@ class Searching:
         missing from both; then we look again.
         """
         found: list[Neighbour] = []
+        # Alone, an item's vector and metadata need no snapshot: its key never means another item.
+        simple = term is None and not exclude and expansion is None and rerank is None
+        snapshot = self.database.looking if simple else self.database.reading
         for _ in range(ATTEMPTS):
             view = self.current.view()
-            with self.database.reading() as connection:
+            with snapshot() as connection:
                 one = _One(connection, view, self)
-                ranking = one.ranking(chosen, k + offset, clause, exclude, expansion, rerank)
+                ranking = one.ranking(chosen, k + offset, term, exclude, expansion, rerank)
                 found, whole = one.neighbours(ranking, offset, k)
             if whole:
                 break
+        self.current.searched = time.monotonic()
         return found
 
 
@@ -146,41 +165,42 @@ class _One:
         self,
         chosen: list[Asked],
         k: int,
-        clause: Clause | None,
+        term: Term | None,
         exclude: Collection[str],
         expansion: Expansion | None,
         rerank: Reranking | None,
     ) -> Ranking:
         """The k best that are allowed."""
         excluded = self._keys(ITEMS.c.id.in_(tables.listed(exclude))) if exclude else None
-        allowed = None if clause is None else self._keys(clause)
+        allowed = None if term is None else self._allowed(term)
         if expansion is not None:
             chosen = [self._expanded(one, expansion, allowed, excluded) for one in chosen]
         if rerank is None:
             ranking = self._ranked(chosen, k, allowed, excluded)
         else:
             ranking = self._reranked(chosen, k, allowed, excluded, rerank)
-        if allowed is not None and allowed.size and allowed[-1] > self.view.key:
+        if allowed is not None and allowed.size and allowed.keys[-1] > self.view.key:
             return replace(ranking, whole=False)
         return ranking
 
     def neighbours(self, ranking: Ranking, offset: int, k: int) -> tuple[list[Neighbour], bool]:
         """Places `offset` to `offset` + k with names and metadata; whether none is missing."""
-        shown = ranking[offset : offset + k]
-        wanted = {"keys": tables.packed(shown.keys.tolist())}
-        rows = {row.key: row for row in self.connection.execute(SHOWN, wanted)}
-        numbers = zip(
-            shown.keys.tolist(), shown.scores.tolist(), shown.cosines.tolist(), strict=True
-        )
-        found = [
-            Neighbour(score=score, similarity=cosine, **rows[key]._mapping)
-            for key, score, cosine in numbers
-            if key in rows
-        ]
+        shown = ranking if not offset and ranking.keys.size <= k else ranking[offset : offset + k]
+        keys = shown.keys.tolist()
+        wanted = {"keys": tables.packed(keys)}
+        rows = {row[0]: row for row in SHOWN.rows(self.connection, wanted)}
+        found = []
+        for key, score, cosine in zip(
+            keys, shown.scores.tolist(), shown.cosines.tolist(), strict=True
+        ):
+            if key in rows:
+                _, item_id, name, metadata, width, height = rows[key]
+                read, _ = decode(metadata)
+                found.append(Neighbour(key, item_id, score, cosine, name, read, width, height))
         return found, shown.whole and len(found) == shown.keys.size
 
     def _ranked(
-        self, chosen: list[Asked], k: int, allowed: Keys | None, excluded: Keys | None
+        self, chosen: list[Asked], k: int, allowed: KeySet | None, excluded: Keys | None
     ) -> Ranking:
         if len(chosen) == 1:
             return Ranking.of(*self._nearest(chosen[0], k, allowed, excluded))
@@ -200,7 +220,7 @@ class _One:
         self,
         chosen: list[Asked],
         k: int,
-        allowed: Keys | None,
+        allowed: KeySet | None,
         excluded: Keys | None,
         rerank: Reranking,
     ) -> Ranking:
@@ -220,16 +240,21 @@ class _One:
         return again.then(self._ranked(chosen, k, allowed, excluded))
 
     def _nearest(
-        self, one: Asked, k: int, allowed: Keys | None, excluded: Keys | None
+        self, one: Asked, k: int, allowed: KeySet | None, excluded: Keys | None
     ) -> tuple[Keys, Vector]:
+        more = k if excluded is None else k + excluded.size
+        vectors_of = partial(self._vectors, one.space)
+        keys, scores = self.view.search(one.space, one.query, more, allowed, vectors_of)
+        watch = self.searching.watch
+        if watch.chosen(one.space):
+            watch.add(Note(one.space, one.query, more, allowed, self.view.key, keys, scores))
         if excluded is None:
-            return self.view.search(one.space, one.query, k, allowed)
-        keys, scores = self.view.search(one.space, one.query, k + excluded.size, allowed)
+            return keys, scores
         kept = np.flatnonzero(~np.isin(keys, excluded))[:k]
         return keys[kept], scores[kept]
 
     def _expanded(
-        self, one: Asked, expansion: Expansion, allowed: Keys | None, excluded: Keys | None
+        self, one: Asked, expansion: Expansion, allowed: KeySet | None, excluded: Keys | None
     ) -> Asked:
         keys, scores = self._nearest(one, expansion.n, allowed, excluded)
         there, vectors = self._vectors(one.space, keys)
@@ -240,6 +265,10 @@ class _One:
     def _vectors(self, space: str, keys: Keys) -> tuple[Keys, Vector]:
         space_id, described = self.searching.spaces[space]
         return descriptors.of_keys(self.connection, space_id, described, keys)
+
+    def _allowed(self, term: Term) -> KeySet:
+        found = self.searching.columns.keys(self.connection, term)
+        return KeySet(self._keys(clause(term))) if found is None else found
 
     def _keys(self, clause: Clause) -> Keys:
         """Ascending keys of the items for which `clause` holds."""
@@ -266,6 +295,11 @@ def _weights(
     return dict.fromkeys(spaces, 1.0)
 
 
-def _unit(vector: Vector, name: str) -> Vector:
-    unit: Vector = vector / descriptors.norm_of(f"query, space {name!r}", vector)
+def _unit(vector: Vector, space: Space) -> Vector:
+    plain = np.asarray(vector, dtype=np.float32)
+    norm = math.sqrt(plain @ plain) if plain.shape == (space.dim,) else 0.0
+    if not 0 < norm < math.inf:  # something is wrong, or the sum of squares is out of range
+        where = f"query, space {space.name!r}"
+        norm = descriptors.norm_of(where, descriptors.check_vector(where, plain, space))
+    unit: Vector = plain / np.float32(norm)
     return unit

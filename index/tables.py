@@ -87,6 +87,7 @@ items = _numbered(
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("added_at", Moment, nullable=False),
+    Column("duplicate_of", JSON(none_as_null=True)),
     UniqueConstraint("collection_id", "id"),
     Index("items_by_key", "collection_id", "key"),
     Index("items_by_content", "collection_id", "sha256"),
@@ -111,21 +112,34 @@ removals = _numbered(
     Index("removals_by_collection", "collection_id", "seq"),
 )
 
-# The one current generation of each space.
+# Items that were changed in place, each in the order of its last change.
+edits = _numbered(
+    "edits",
+    Column("seq", Integer, primary_key=True),
+    Column("collection_id", ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
+    Column("item_key", ForeignKey("items.key", ondelete="CASCADE"), nullable=False, unique=True),
+    Index("edits_by_collection", "collection_id", "seq"),
+)
+
+# The newest generation of each space, and the one before it.
 generations = Table(
     "generations",
     metadata,
-    Column("space_id", ForeignKey("spaces.id", ondelete="CASCADE"), primary_key=True),
+    Column("space_id", ForeignKey("spaces.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("file", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("why", Text, nullable=False),
-    Column("probes", Integer, nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("recall", Float, nullable=False),
+    Column("latency_ms", Float, nullable=False),
+    Column("built", Integer, nullable=False),
     Column("count", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
     Column("high_key", Integer, nullable=False),
     Column("removal_seq", Integer, nullable=False),
+    PrimaryKeyConstraint("space_id", "number"),
 )
 
 jobs = _numbered(
@@ -146,6 +160,8 @@ jobs = _numbered(
     Column("cancel_requested", Boolean, nullable=False, server_default="0"),
     Column("owner", Text),
     Column("leased_until", Moment),
+    Column("complete", Boolean, nullable=False, server_default="0"),
+    Column("retries", Integer, nullable=False, server_default="0"),
     Index("jobs_by_state", "state", "seq"),
 )
 
@@ -160,6 +176,29 @@ file_outcomes = _numbered(
     Column("detail", Text),
     UniqueConstraint("job_seq", "reference"),
     Index("file_outcomes_by_status", "job_seq", "status", "seq"),
+)
+
+# Whoever may call the service; a key that ended stays, as the record of who it was.
+api_keys = _numbered(
+    "api_keys",
+    Column("seq", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("collections", JSON(none_as_null=True)),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
+)
+
+# What a job over a whole collection found; `members` are a list of {"id", "score"}.
+duplicate_groups = _numbered(
+    "duplicate_groups",
+    Column("seq", Integer, primary_key=True),
+    Column("job_seq", ForeignKey("jobs.seq", ondelete="CASCADE"), nullable=False),
+    Column("members", JSON, nullable=False),
+    Index("duplicate_groups_by_job", "job_seq", "seq"),
 )
 
 

@@ -1,17 +1,35 @@
 """Writing items: what adding them changes, and the statements that change it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, Text, bindparam, delete, insert, select, update
 
 from index import descriptors, metadata, tables
-from index.item import Item, NewItem, Outcome, Status, check_id
+from index.duplicates import DuplicateCheck
+from index.item import Duplicate, Item, NewItem, Outcome, Status, check_id
+from index.prepared import Prepared
 from index.space import Space
 
-ITEMS, DESCRIPTORS, REMOVALS = tables.items, tables.descriptors, tables.removals
+ITEMS, DESCRIPTORS = tables.items, tables.descriptors
+EDITS, REMOVALS = tables.edits, tables.removals
+ORIGIN = ("collection_id", "id", "sha256", "name", "source", "stamp", "metadata")
+INSERTED = (*ORIGIN, "width", "height", "added_at", "duplicate_of")
+INSERT_ITEMS = Prepared(insert(ITEMS).values({name: bindparam(name) for name in INSERTED}))
+INSERT_DESCRIPTORS = Prepared(
+    insert(DESCRIPTORS).values(
+        {name: bindparam(name) for name in ("space_id", "item_key", "vector")}
+    )
+)
+KEYS_OF = Prepared(
+    select(ITEMS.c.id, ITEMS.c.key).where(
+        ITEMS.c.collection_id == bindparam("collection_id"),
+        ITEMS.c.id.in_(tables.listing(bindparam("ids", type_=Text))),
+    )
+)
 
 Spaces = Mapping[str, tuple[int, Space]]
 """By name, with the number that a space has in the catalog."""
@@ -25,35 +43,53 @@ class Change:
     inserted: list[NewItem]
     updated: list[tuple[int, NewItem]]
     removed: list[Item]
+    rejected: set[str]
+    """Contents that are not added, since they duplicate others."""
 
 
-def checked(item: NewItem, spaces: Mapping[str, Space]) -> NewItem:
-    """Return an item with its metadata as it will be stored.
+def check(items: Sequence[NewItem], spaces: Mapping[str, Space]) -> None:
+    """Refuse items that cannot be stored; the first of them is named.
 
-    Raises CollectionError: `item-id-invalid`, `descriptor-invalid`, `metadata-invalid`.
+    Raises CollectionError: `item-id-invalid`, `descriptor-invalid`, `descriptor-zero`,
+    `metadata-invalid`.
     """
-    check_id(item.id)
-    descriptors.check(item.id, item.descriptors, spaces)
-    if item.metadata is None:
-        return item
-    return replace(item, metadata=metadata.checked(item.metadata))
+    sound = descriptors.are_sound([item.descriptors for item in items], spaces)
+    for item in items:
+        check_id(item.id)
+        if not sound:
+            descriptors.check(item.id, item.descriptors, spaces)
+        if item.metadata is not None:
+            metadata.check(item.metadata)
 
 
-def planned(there: Mapping[str, Item], new: Sequence[NewItem]) -> Change:
-    """What adding `new` one after another does to the items that are `there`, by id."""
+def planned(
+    there: Mapping[str, Item],
+    new: Sequence[NewItem],
+    duplicates: Sequence[Duplicate | None] = (),
+    check: DuplicateCheck | None = None,
+) -> Change:
+    """What adding `new` one after another does to the items that are `there`, by id.
+
+    `duplicates` names the item that each of `new` duplicates, `check` what is done about that.
+    """
     now: dict[str, Item | NewItem] = dict(there)
     last: dict[str, NewItem] = {}
-    outcomes = []
-    for item in new:
+    outcomes, rejected = [], set()
+    for item, duplicate in zip_longest(new, duplicates):
+        if duplicate and check and check.action == "reject":
+            outcomes.append(Outcome(item.id, "rejected", duplicate))
+            rejected.add(item.sha256)
+            continue
         before = now.get(item.id)
-        kept = before.metadata if before else {}
-        whole = replace(item, metadata=kept) if item.metadata is None else item
-        outcomes.append(Outcome(item.id, _status(before, whole)))
+        whole = item if before is None else _after(before, item)
+        outcomes.append(Outcome(item.id, _status(before, whole), duplicate))
+        if duplicate:
+            whole = replace(whole, duplicate_of=asdict(duplicate))
         now[item.id] = last[item.id] = whole
     same = {
-        item_id: item
-        for item_id, item in last.items()
-        if item_id in there and there[item_id].sha256 == item.sha256
+        item_id: last[item_id]
+        for item_id in there.keys() & last.keys()
+        if there[item_id].sha256 == last[item_id].sha256
     }
     return Change(
         outcomes=outcomes,
@@ -64,6 +100,7 @@ def planned(there: Mapping[str, Item], new: Sequence[NewItem]) -> Change:
             if not _same(there[item_id], item)
         ],
         removed=[there[item_id] for item_id in last if item_id in there and item_id not in same],
+        rejected=rejected,
     )
 
 
@@ -71,34 +108,47 @@ def write(connection: Connection, collection_id: int, spaces: Spaces, change: Ch
     """Write a change; what was acknowledged before it stays, or goes, as it says."""
     remove(connection, collection_id, [item.key for item in change.removed])
     for key, item in change.updated:
-        connection.execute(update(ITEMS).where(ITEMS.c.key == key).values(_changeable(item)))
-    if not change.inserted:
-        return
-    now = datetime.now(UTC)
-    rows = [
-        {
-            "collection_id": collection_id,
-            "id": item.id,
-            "sha256": item.sha256,
-            "width": item.width,
-            "height": item.height,
-            "added_at": now,
-            **_changeable(item),
-        }
-        for item in change.inserted
-    ]
-    inserting = insert(ITEMS).returning(ITEMS.c.id, ITEMS.c.key)
-    keys = {row.id: row.key for row in connection.execute(inserting, rows)}
-    vectors = [
-        {
-            "space_id": space_id,
-            "item_key": keys[item.id],
-            "vector": descriptors.to_bytes(item.descriptors[name], space),
-        }
-        for item in change.inserted
-        for name, (space_id, space) in spaces.items()
-    ]
-    connection.execute(insert(DESCRIPTORS), vectors)
+        edit(connection, collection_id, key, _changeable(item))
+    if change.inserted:
+        _insert(connection, collection_id, spaces, change.inserted)
+
+
+def _insert(
+    connection: Connection, collection_id: int, spaces: Spaces, items: Sequence[NewItem]
+) -> None:
+    now = datetime.now(UTC).timestamp()
+    INSERT_ITEMS.many(
+        connection,
+        [
+            (
+                collection_id,
+                item.id,
+                item.sha256,
+                item.name,
+                item.source,
+                item.stamp,
+                metadata.encoded(dict(item.metadata or {})),
+                item.width,
+                item.height,
+                now,
+                metadata.encoded(dict(item.duplicate_of)) if item.duplicate_of else None,
+            )
+            for item in items
+        ],
+    )
+    ids = {"collection_id": collection_id, "ids": tables.packed(item.id for item in items)}
+    keys = dict(KEYS_OF.rows(connection, ids))
+    for name, (space_id, space) in spaces.items():
+        blobs = descriptors.to_bytes([item.descriptors[name] for item in items], space)
+        rows = ((space_id, keys[item.id], blob) for item, blob in zip(items, blobs, strict=True))
+        INSERT_DESCRIPTORS.many(connection, rows)
+
+
+def edit(connection: Connection, collection_id: int, key: int, changed: Mapping[str, Any]) -> None:
+    """Change an item in place, and leave word of it for whoever holds its metadata."""
+    connection.execute(update(ITEMS).where(ITEMS.c.key == key).values(changed))
+    connection.execute(delete(EDITS).where(EDITS.c.item_key == key))
+    connection.execute(insert(EDITS).values(collection_id=collection_id, item_key=key))
 
 
 def remove(connection: Connection, collection_id: int, keys: Sequence[int]) -> None:
@@ -123,10 +173,16 @@ def to_item(row: Row[Any]) -> Item:
     return Item(**{field.name: getattr(row, field.name) for field in fields(Item)})
 
 
+def _after(before: Item | NewItem, item: NewItem) -> NewItem:
+    """The item with its metadata as it will be read back; None keeps what was there before."""
+    given = before.metadata if item.metadata is None else item.metadata
+    return replace(item, metadata=metadata.checked(given or {}))
+
+
 def _status(before: Item | NewItem | None, item: NewItem) -> Status:
     if before is None:
         return "added"
-    same = before.sha256 == item.sha256 and metadata.same(before.metadata, item.metadata)
+    same = before.sha256 == item.sha256 and metadata.same(before.metadata or {}, item.metadata)
     return "unchanged" if same else "replaced"
 
 

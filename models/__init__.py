@@ -1,4 +1,12 @@
-"""A picture's bytes to descriptors: networks, layers, poolings, whitening."""
+"""A picture's bytes to descriptors: networks, layers, poolings, whitening.
+
+What needs torch is imported when it is first asked for (PEP 562): a process that only decodes
+starts in a fraction of a second and stays small.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from models.decode import Decoded, Limits, decode
 from models.errors import (
@@ -9,19 +17,29 @@ from models.errors import (
     TrainingError,
     WeightsError,
 )
-from models.extractor import (
-    Descriptors,
-    DescriptorSpace,
-    Extractor,
+from models.preparation import (
+    Preparation,
     Prepared,
+    PreparedPicture,
     Region,
-    resolve,
+    prepare_picture,
     scaled_side,
 )
-from models.spec import DescriptorSpec, parse
 from models.thumbnail import thumbnail
-from models.weights import Weights, WeightsFolder
-from models.whitening import Whitening, WhiteningFolder
+
+if TYPE_CHECKING:
+    from models.extractor import Descriptors, DescriptorSpace, Extractor, resolve
+    from models.spec import DescriptorSpec, parse
+    from models.weights import Weights, WeightsFolder
+    from models.whitening import Whitening, WhiteningFolder
+
+_WITH_TORCH: Mapping[str, str] = {
+    **dict.fromkeys(("Descriptors", "DescriptorSpace", "Extractor", "resolve"), "extractor"),
+    **dict.fromkeys(("DescriptorSpec", "parse"), "spec"),
+    **dict.fromkeys(("Weights", "WeightsFolder"), "weights"),
+    **dict.fromkeys(("Whitening", "WhiteningFolder"), "whitening"),
+}
+"""The file that each lazy name lives in."""
 
 __all__ = [
     "Decoded",
@@ -33,7 +51,9 @@ __all__ = [
     "Limits",
     "ModelsError",
     "PictureError",
+    "Preparation",
     "Prepared",
+    "PreparedPicture",
     "Region",
     "SpecError",
     "TrainingError",
@@ -44,7 +64,20 @@ __all__ = [
     "WhiteningFolder",
     "decode",
     "parse",
+    "prepare_picture",
     "resolve",
     "scaled_side",
     "thumbnail",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_TORCH:
+        raise AttributeError(f"module 'models' has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"models.{_WITH_TORCH[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""Whether a file ends before the end that its own container states."""
+"""What a container states of itself: where it ends, and how large its picture is."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -6,6 +6,7 @@ from typing import Literal
 _BOXES = b"ftyp"
 _JPEG2000 = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
 _BYTE_ORDER: Mapping[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
+_GIF = (b"GIF87a", b"GIF89a")
 _END_OF_CODESTREAM, _START_OF_DATA = b"\xff\xd9", b"\xff\x93"
 
 
@@ -57,3 +58,36 @@ def _lacks_end_of_codestream(content: bytes) -> bool:
     """
     data = content.find(_START_OF_DATA)
     return data < 0 or content.find(_END_OF_CODESTREAM, data) < 0
+
+
+def size_of_gif(content: bytes) -> tuple[int, int]:
+    r"""Width and height of a GIF's screen, widened where its first frame reaches beyond it.
+
+    Pillow makes such a frame's background before it says how large it is. (0, 0) where the bytes
+    are no GIF or end before a frame. (GIF89a, sections 18 to 20.)
+
+    >>> size_of_gif(b"GIF89a\x05\0\x04\0\0\0\0,\x02\0\0\0\x08\0\x01\0\0")
+    (10, 4)
+    """
+    if not content.startswith(_GIF):
+        return 0, 0
+    flags = content[10:11] or b"\0"
+    at = 13 + (3 << (flags[0] & 7) + 1 if flags[0] & 0x80 else 0)
+    while at < len(content) and content[at] not in b",;":
+        at = _end_of_extension(content, at + 2) if content[at] == 0x21 else at + 1
+    if content[at : at + 1] != b"," or len(content) < at + 9:
+        return 0, 0
+    screen = (_little(content, 6), _little(content, 8))
+    left, top, width, height = (_little(content, at + offset) for offset in (1, 3, 5, 7))
+    return max(screen[0], left + width), max(screen[1], top + height)
+
+
+def _end_of_extension(content: bytes, at: int) -> int:
+    """Behind the blocks that begin here, the last of which is empty."""
+    while at < len(content) and content[at]:
+        at += 1 + content[at]
+    return at + 1
+
+
+def _little(content: bytes, at: int) -> int:
+    return int.from_bytes(content[at : at + 2], "little")

@@ -15,7 +15,7 @@ import pi_heif
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from models.colour import to_rgb
-from models.container import ends_early
+from models.container import ends_early, size_of_gif
 from models.errors import PictureError
 
 REASONS: Mapping[str, str] = {
@@ -111,6 +111,7 @@ def decode(content: bytes, limits: Limits = DEFAULT_LIMITS, min_side: int | None
         raise _refusal("picture-empty")
     if len(content) > limits.max_bytes:
         raise _refusal("picture-too-many-bytes", found=len(content), limit=limits.max_bytes)
+    _check_pixels(*size_of_gif(content), limits)
     with _refusing(content, limits), _opened(content) as image:
         _check_caps(content, image, limits)
         width, height = image.size
@@ -174,11 +175,14 @@ def _format_by_signature(content: bytes) -> str | None:
     return None
 
 
-def _check_caps(content: bytes, image: ImageFile.ImageFile, limits: Limits) -> None:
-    width, height = image.size
+def _check_pixels(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         found = f"{width:,} × {height:,} pixels"
         raise _refusal("picture-too-many-pixels", found=found, limit=limits.max_pixels)
+
+
+def _check_caps(content: bytes, image: ImageFile.ImageFile, limits: Limits) -> None:
+    _check_pixels(*image.size, limits)
     # Counting every directory of a TIFF is quadratic: hours for a hostile file.
     endless = image.format == "TIFF" and _has_frame(content, limits.max_frames)
     if endless or getattr(image, "n_frames", 1) > limits.max_frames:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ Progress = Callable[[int, int | None], None]
 """Told the bytes at hand and the bytes in all (None where the server does not say)."""
 
 MAX_BYTES = 4 << 30
+
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,15 @@ def sha256(stream: BufferedReader | BufferedRandom) -> str:
     """SHA-256 of all of an open file, as 64 hex digits; leaves the stream at its end."""
     stream.seek(0)
     return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def shown(url: str) -> str:
+    """An address as it may be logged: without the user and password of a mirror.
+
+    >>> shown("https://me:secret@mirror/alexnet.pth")
+    'https://***@mirror/alexnet.pth'
+    """
+    return _USER.sub("***@", url)
 
 
 def hash_of(path: Path) -> str:
@@ -156,11 +168,11 @@ class _Download:
             if not inherited:
                 raise WeightsError(
                     "weights-hash",
-                    f"{self.url} gave SHA-256 {digest} where {self.expected} is pinned; the "
+                    f"{shown(self.url)} gave SHA-256 {digest} where {self.expected} is pinned; the "
                     "download was deleted: try again, or set POOL5_WEIGHTS_MIRROR to a source "
                     "that you trust",
                 )
-            logger.warning("what was left of a download of %s did not fit: anew", self.url)
+            logger.warning("what was left of a download of %s did not fit: anew", shown(self.url))
             inherited = False
 
     def _transfer(self, stream: BufferedRandom) -> None:
@@ -186,8 +198,8 @@ class _Download:
             except (_InterruptionError, httpx.RequestError, httpx.InvalidURL) as why:
                 raise WeightsError(
                     "weights-download",
-                    f"{self.url} could not be downloaded: {why}; try again to go on where it "
-                    "stopped, or set POOL5_WEIGHTS_MIRROR",
+                    f"{shown(self.url)} could not be downloaded: {why}; try again to go on where "
+                    "it stopped, or set POOL5_WEIGHTS_MIRROR",
                 ) from why
 
     def _attempt(self, client: httpx.Client, stream: BufferedRandom) -> None:
@@ -218,7 +230,7 @@ class _Download:
                 stream.truncate(0)
                 raise WeightsError(
                     "weights-too-large",
-                    f"{self.url} is larger than {self.max_bytes} bytes: refused",
+                    f"{shown(self.url)} is larger than {self.max_bytes} bytes: refused",
                 )
             stream.write(chunk)
             if self.progress:
@@ -245,6 +257,6 @@ def _check(response: httpx.Response, url: str) -> None:
         reason = "it redirects from https to http" if downgraded else f"it answered {status}"
         raise WeightsError(
             "weights-download",
-            f"{url} is not to be had: {reason}; check POOL5_WEIGHTS_MIRROR, or put the file "
-            "into the weights folder",
+            f"{shown(url)} is not to be had: {reason}; check POOL5_WEIGHTS_MIRROR, or put the "
+            "file into the weights folder",
         )

@@ -8,8 +8,9 @@ import numpy.typing as npt
 import torch
 
 from models.attribution import ATTRIBUTIONS
-from models.extractor import Descriptors, DescriptorSpace, Grid, Region
+from models.extractor import Descriptors, DescriptorSpace, Grid
 from models.pooling import pool_joined
+from models.preparation import Region
 from models.region import WHOLE
 from models.spec import DescriptorSpec, find_layer
 

@@ -14,7 +14,8 @@ from models.activations import Trunk
 from models.decode import Limits, decode
 from models.errors import PictureError, SpecError
 from models.pooling import pool_joined
-from models.preprocess import Pixels, Preprocessing, prepare, prepare_whole
+from models.preparation import Preparation, Prepared, Region, crop, scaled_side
+from models.preprocess import Preprocessing, prepare, prepare_whole
 from models.runtime import choose_device
 from models.spec import DescriptorSpec, find_layer, fingerprint, parse
 from models.weights import Weights, WeightsFolder
@@ -23,8 +24,6 @@ from models.whitening import Whitening, WhiteningFolder
 Descriptors = npt.NDArray[np.float32]
 Grid = npt.NDArray[np.float32]
 """The activation of one layer for one picture: C×H×W float32."""
-Region = tuple[float, float, float, float]
-"""x0, y0, x1, y1 as shares of width and height, 0…1, of the upright picture."""
 
 Picture = bytes | str | Path | Image.Image
 """Encoded bytes, a file, or a decoded picture."""
@@ -92,18 +91,6 @@ def _space(
     return DescriptorSpace(spec, dim, print_, weights, whitening)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A picture ready for the network: 3×H×W uint8 for each preprocessing in use."""
-
-    pixels: tuple[Pixels, ...]
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """What must be equal in one batch."""
-        return tuple(each.shape for each in self.pixels)
-
-
 class Extractor:
     """Descriptors of pictures in one or several spaces, one forward pass for all of a network.
 
@@ -162,6 +149,16 @@ class Extractor:
     def min_side(self) -> int:
         """The shorter side, in pixels, that decoding at reduced scale must keep."""
         return 2 * max(how.resize for how in self._preprocessings)
+
+    def preparation(
+        self, region: Region | None = None, whole: int | None = None, thumbnail: bool = False
+    ) -> Preparation:
+        """What this extractor wants of an encoded picture, for `prepare_picture`.
+
+        `whole` is the longer side, in pixels, of a picture that is not to be cropped.
+        """
+        min_side = whole or self.min_side
+        return Preparation(self._preprocessings, min_side, region, whole, thumbnail)
 
     def prepare(self, picture: Image.Image, region: Region | None = None) -> Prepared:
         """An upright RGB picture, or a region of it, to network input. Safe in many threads."""
@@ -241,31 +238,3 @@ class Extractor:
             if isinstance(picture, bytes):
                 raise
             raise PictureError(error.code, f"{picture}: {error}") from error
-
-
-def scaled_side(min_side: int, region: Region | None) -> int:
-    """How long a whole picture's shorter side must stay so that `region` of it keeps `min_side`."""
-    if region is None:
-        return min_side
-    share = min(region[2] - region[0], region[3] - region[1])
-    return round(min_side / max(share, 0.01))
-
-
-def check_region(region: Region) -> None:
-    """Raise PictureError: `picture-region-invalid`, unless 0 ≤ x0 < x1 ≤ 1 and 0 ≤ y0 < y1 ≤ 1."""
-    x0, y0, x1, y1 = region
-    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
-        raise PictureError(
-            "picture-region-invalid",
-            f"region {list(region)} is not x0, y0, x1, y1 with 0 ≤ x0 < x1 ≤ 1 and 0 ≤ y0 < y1 ≤ 1",
-        )
-
-
-def crop(picture: Image.Image, region: Region) -> Image.Image:
-    """Cut a region out, at least one pixel large. Raises PictureError: `picture-region-invalid`."""
-    check_region(region)
-    x0, y0, x1, y1 = region
-    width, height = picture.size
-    left, top = min(int(x0 * width), width - 1), min(int(y0 * height), height - 1)
-    right, bottom = max(round(x1 * width), left + 1), max(round(y1 * height), top + 1)
-    return picture.crop((left, top, right, bottom))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.extractor import Grid, Region
+from models.extractor import Grid
+from models.preparation import Region
 from models.region import WHOLE
 
 BORDER = 1

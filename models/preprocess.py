@@ -6,12 +6,14 @@ scaling happens where the network runs.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
+
+if TYPE_CHECKING:
+    import torch
 
 Pixels = npt.NDArray[np.uint8]
 """One prepared picture: 3×H×W, uint8, RGB."""
@@ -113,8 +115,10 @@ def to_pixels(picture: Image.Image) -> Pixels:
     return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
 
 
-def normalise(batch: torch.Tensor, how: Preprocessing) -> torch.Tensor:
+def normalise(batch: "torch.Tensor", how: Preprocessing) -> "torch.Tensor":
     """B×3×H×W uint8 RGB to float32 in the order, range and scale the weights were trained with."""
+    import torch  # Decoding processes import this module and never need it.
+
     scaled = batch.to(torch.float32).mul_(how.scale / 255.0)
     if how.channels == "BGR":
         scaled = scaled.flip(1)

@@ -10,8 +10,9 @@ from math import ceil, floor
 import numpy as np
 import torch
 
-from models.extractor import Descriptors, DescriptorSpace, Grid, Region
+from models.extractor import Descriptors, DescriptorSpace, Grid
 from models.pooling import mac, pool, rmac_regions
+from models.preparation import Region
 from models.preprocess import Preprocessing, crop_box
 
 WHOLE: Region = (0.0, 0.0, 1.0, 1.0)

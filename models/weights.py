@@ -228,7 +228,7 @@ class WeightsFolder:
                 f"it there, set POOL5_WEIGHTS_DIR, or run `pool5 weights pull {row.name}` online",
             )
         source = f"{self.mirror.rstrip('/')}/{file}" if self.mirror else url
-        logger.info("downloading %s", source)
+        logger.info("downloading %s", download.shown(source))
         expected = sums.read(self.folder).get(file) or official_hashes()[file]
         download.fetch(
             source, self.folder / file, expected=expected, progress=progress or self.progress

@@ -8,18 +8,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
-from service import problems
+from service import problems, remedies
 from service.engine import Engine
 from service.forms import problems as problem_responses
 from service.indexing import spool
 from service.indexing.runner import JobRunner
-from service.logs import LogRequests
-from service.metrics import MeasureRequests
+from service.observing import Observe
 from service.routes import (
     collections,
     descriptors,
@@ -29,19 +28,24 @@ from service.routes import (
     jobs,
     networks,
     search,
+    snapshots,
 )
 from service.schemas.base import ProblemBody
 from service.schemas.explain import ExplainBody
 from service.schemas.jobs import NewJob
 from service.schemas.search import SearchBody
-from service.security import Guard
+from service.security import protect
+from service.watchdog import Stage
+from service.watching import RecallWatcher
 
 PAGE = Path(__file__).parent / "page"
+
+ANY_ROUTE = (401, 403, 408, 413, 421, 429)
+"""What `security` answers before any route does."""
 
 
 def create_app(engine: Engine) -> FastAPI:
     """The service over an engine, which whoever opened it closes after the service has ended."""
-    settings = engine.settings
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -49,14 +53,19 @@ def create_app(engine: Engine) -> FastAPI:
         runner = JobRunner(engine)
         app.state.engine = engine
         app.state.runner = runner
-        app.state.probed = None
+        app.state.probe = health.Probe(engine)
         jobs_left = await run_in_threadpool(engine.catalog.jobs.list, None, 10_000)
-        spool.sweep(settings.data, [job for job in jobs_left if job.state not in jobs.FINISHED])
+        spool.sweep(engine.settings.data, jobs_left)
         runner.start()
+        watcher = RecallWatcher(engine.catalog)
+        watcher.start()
+        engine.watchdog.stages.append(Stage("jobs", runner.failing, runner.restart))
+        engine.decoders.warm("query")
         try:
             yield
         finally:
             app.state.stopping.set()
+            await run_in_threadpool(watcher.stop)
             await run_in_threadpool(runner.stop)
 
     app = FastAPI(
@@ -70,13 +79,14 @@ def create_app(engine: Engine) -> FastAPI:
     )
     app.state.stopping = threading.Event()
     problems.install(app)
-    for resource in (networks, descriptors, collections, items, search, explain, jobs, health):
+    for resource in (
+        networks, descriptors, collections, items, search, explain, jobs, snapshots, health,
+    ):  # fmt: skip
         app.include_router(resource.router)
     _add_pages(app)
     _describe_bodies(app)
-    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(MeasureRequests)
-    app.add_middleware(LogRequests)
+    protect(app, engine)
+    app.add_middleware(Observe)
     return app
 
 
@@ -104,7 +114,10 @@ def _add_pages(app: FastAPI) -> None:
 
     @app.get("/problems/{code}", include_in_schema=False)
     async def problem_type(code: str) -> PlainTextResponse:
-        return PlainTextResponse(f"{code}: HTTP status {problems.status_of(code)}\n")
+        if code not in remedies.REMEDIES:
+            raise HTTPException(404, f"there is no problem {code!r}")
+        said = f"{code}: HTTP status {problems.status_of(code)}\n\n{remedies.remedy(code)}\n"
+        return PlainTextResponse(said)
 
     app.mount("/static", _Revalidated(directory=PAGE), name="static")
     app.mount("/swagger", StaticFiles(directory=str(swagger)), name="swagger")
@@ -116,13 +129,18 @@ def _describe_bodies(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}, {}]
         for model in (SearchBody, ExplainBody, NewJob, ProblemBody):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             document["components"]["schemas"].update(schema.pop("$defs", {}))
             document["components"]["schemas"][model.__name__] = schema
         for operation in _operations(document):
+            operation["responses"].setdefault("503", problem_responses(503)[503])
             if "HTTPValidationError" in json.dumps(operation["responses"].get("422", {})):
                 operation["responses"]["422"] = problem_responses(422)[422]
+            for status, response in problem_responses(*ANY_ROUTE).items():
+                operation["responses"].setdefault(str(status), response)
         document["components"]["schemas"].pop("HTTPValidationError", None)
         document["components"]["schemas"].pop("ValidationError", None)
         return document

@@ -1,32 +1,47 @@
-"""Dynamic batching: queries and bulk work meet here before the network.
+"""Dynamic batching: queries, uploads and bulk work meet here before the network.
 
 No wait when idle: a lone picture runs at once. Under load, what arrived during one forward pass
-shares the next. Queries overtake bulk work. A batch that fails is halved until the culprit is
-alone, so that out of memory costs a retry and one bad picture costs only itself.
+shares the next. Queries overtake uploads, and both overtake bulk work, whose passes are kept short
+while queries come. A batch that fails is halved until the culprit is alone; sizes that do not fit
+into memory are remembered (`service.fitting`).
+
+One thread owns the device. Where a pass kills it or never ends, `restart` abandons it: Python
+cannot end a thread, so its pictures fail, a new thread takes over, and whatever the old one still
+computes is thrown away.
 """
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import structlog
-import torch
 
 from models import Extractor, Prepared
+from service import tracing
+from service.fitting import Fitting, is_out_of_memory, release_memory
+from service.lanes import LANES, Lane
 from service.problems import Problem
 
 logger = structlog.get_logger(__name__)
 
-Lane = Literal["query", "bulk"]
 Vectors = dict[str, npt.NDArray[np.float32]]
 """One picture's descriptors by space, dim float32 each, and grids by layer, C×H×W float32."""
+
+QUERIES_COME_S = 10.0
+"""So long after a query the next one is expected, and bulk passes are kept short."""
+
+BULK_PASSES = 1.5
+"""How long a bulk pass may then be, in passes of a lone picture: it bounds what a query waits."""
+
+MOST_ZOMBIES = 3
+"""Abandoned threads that still hang; with more the process has to be started again."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,8 @@ class _Waiting:
     extractor: Extractor
     prepared: Prepared
     grids: frozenset[str] = frozenset()
+    since: float = field(default_factory=time.monotonic)
+    trail: tracing.Trail | None = field(default_factory=tracing.trail)
     future: Future[Vectors] = field(default_factory=Future)
 
     @property
@@ -41,14 +58,23 @@ class _Waiting:
         """What must be equal in one forward pass."""
         return id(self.extractor), self.grids, self.prepared.shapes
 
+    def fail(self, error: BaseException) -> None:
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
 
-def awaited(waiting: Future[Vectors], seconds: float) -> Vectors:
-    """What a picture's pass gave. Raises Problem (`request-timeout`), and what the pass raised."""
-    try:
-        return waiting.result(seconds)
-    except FutureTimeoutError as error:
-        waiting.cancel()
-        raise Problem("request-timeout", f"no descriptor within {seconds:g} s") from error
+
+@dataclass(eq=False)
+class _Shift:
+    """The time for which one thread owns the device."""
+
+    thread: threading.Thread | None = None
+    under_way: list[_Waiting] = field(default_factory=list)
+    since: float | None = None
+    """When the pass under way began; None: it waits for work."""
+
+
+def _stopping() -> Problem:
+    return Problem("shutting-down", "the service is stopping: try again shortly")
 
 
 class Batcher:
@@ -59,105 +85,197 @@ class Batcher:
         batch_size: int,
         capacity: int,
         observe: Callable[[int, float], None],
+        stuck_s: float = 120.0,
     ) -> None:
         """At most `batch_size` pictures a pass; `capacity` waiting in each lane.
 
-        `observe` is told the size and the seconds of every pass.
+        `observe` is told the size and the seconds of every pass. A pass of more than `stuck_s` is
+        taken for one that will never end.
         """
         self.batch_size = batch_size
         self.capacity = capacity
+        self.stuck_s = stuck_s
         self._observe = observe
-        self._lanes: dict[Lane, deque[_Waiting]] = {"query": deque(), "bulk": deque()}
+        self._lanes: dict[Lane, deque[_Waiting]] = {lane: deque() for lane in LANES}
         self._changed = threading.Condition()
         self._closed = False
         self._pictures_per_s = 10.0
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
-        self._thread.start()
+        self._last_query = -math.inf
+        self._fitting = Fitting(batch_size)
+        self._zombies: list[threading.Thread] = []
+        self._shift = self._started()
 
     def submit(
         self, extractor: Extractor, prepared: Prepared, lane: Lane, grids: Collection[str] = ()
     ) -> Future[Vectors]:
         """Queue a picture; `grids` are the layers whose activations are wanted as well.
 
-        A full bulk lane blocks: back pressure. A full query lane raises Problem (`overloaded`),
-        whose Retry-After is the time that draining it takes at the measured rate.
+        A full lane blocks who feeds it: back pressure. A full query lane raises Problem
+        (`overloaded`), whose Retry-After is the time that draining it takes at the measured rate.
         """
         waiting = _Waiting(extractor, prepared, frozenset(grids))
         queue = self._lanes[lane]
         with self._changed:
-            if lane == "query" and len(queue) >= self.capacity:
-                seconds = max(1, round(len(queue) / self._pictures_per_s))
-                raise Problem(
-                    "overloaded",
-                    f"{len(queue)} pictures are waiting already: try again in {seconds} s",
-                    {"Retry-After": str(seconds)},
-                )
+            if lane == "query":
+                self._last_query = time.monotonic()
+                if len(queue) >= self.capacity:
+                    seconds = max(1, round(len(queue) / self._pictures_per_s))
+                    raise Problem(
+                        "overloaded",
+                        f"{len(queue)} pictures are waiting already: try again in {seconds} s",
+                        {"Retry-After": str(seconds)},
+                    )
             while len(queue) >= self.capacity and not self._closed:
                 self._changed.wait()
             if self._closed:
-                raise Problem("shutting-down", "the service is stopping: try again shortly")
+                raise _stopping()
+            if self.hopeless():
+                raise Problem("forward-lost", "forward passes hang: the service must be restarted")
             queue.append(waiting)
             self._changed.notify_all()
         return waiting.future
 
     def close(self) -> None:
-        """Finish the pass under way and refuse what waits."""
+        """Finish the pass under way and answer what waits with Problem (`shutting-down`).
+
+        A pass that hangs is left behind.
+        """
         with self._changed:
             self._closed = True
             left = [waiting for queue in self._lanes.values() for waiting in queue]
+            for queue in self._lanes.values():
+                queue.clear()
             self._changed.notify_all()
         for waiting in left:
-            waiting.future.cancel()
-        self._thread.join()
+            if waiting.future.set_running_or_notify_cancel():
+                waiting.fail(_stopping())
+        thread = self._shift.thread
+        while thread and thread.is_alive() and not self.failing():
+            thread.join(0.5)
 
     def waiting(self) -> dict[Lane, int]:
         """How many pictures wait in each lane."""
         return {lane: len(queue) for lane, queue in self._lanes.items()}
 
-    def _work(self) -> None:
-        while batch := self._next():
+    def oldest(self) -> dict[Lane, float]:
+        """For how many seconds the first picture of each lane has waited; 0 where none waits."""
+        now = time.monotonic()
+        with self._changed:
+            return {
+                lane: now - queue[0].since if queue else 0.0 for lane, queue in self._lanes.items()
+            }
+
+    def failing(self) -> str | None:
+        """What is wrong with the thread that owns the device, if anything."""
+        shift = self._shift
+        if shift.thread and not shift.thread.is_alive() and not self._closed:
+            return "the thread that owns the device has ended"
+        since = shift.since
+        if since is not None and time.monotonic() - since > self.stuck_s:
+            return f"a forward pass takes more than {self.stuck_s:g} s"
+        return None
+
+    def hopeless(self) -> bool:
+        """Whether so many threads hang that a new one would only be the next of them."""
+        self._zombies = [thread for thread in self._zombies if thread.is_alive()]
+        return len(self._zombies) > MOST_ZOMBIES
+
+    def restart(self, why: str) -> None:
+        """Abandon the thread, fail the pictures that it has, and have another go on."""
+        with self._changed:
+            lost = self._shift
+            if lost.thread and lost.thread.is_alive():
+                self._zombies.append(lost.thread)
+            pictures = list(lost.under_way)
+            if not self._closed and not self.hopeless():
+                self._shift = self._started()
+        logger.error("the forward stage is restarted", why=why, pictures=len(pictures))
+        for waiting in pictures:
+            waiting.fail(Problem("forward-lost", f"{why}: the picture was given up"))
+
+    def _started(self) -> _Shift:
+        shift = _Shift()
+        thread = threading.Thread(target=self._work, args=(shift,), name="batcher", daemon=True)
+        shift.thread = thread
+        self._shift = shift
+        thread.start()
+        return shift
+
+    def _work(self, shift: _Shift) -> None:
+        while batch := self._next(shift):
             started = time.perf_counter()
-            self._run(batch)
+            self._run(shift, batch)
             seconds = time.perf_counter() - started
+            with self._changed:
+                if self._shift is not shift:
+                    return
+                shift.under_way, shift.since = [], None
             self._observe(len(batch), seconds)
+            tracing.passed([waiting.trail for waiting in batch], seconds)
             self._pictures_per_s += 0.2 * (len(batch) / max(seconds, 1e-6) - self._pictures_per_s)
 
-    def _next(self) -> list[_Waiting]:
+    def _next(self, shift: _Shift) -> list[_Waiting]:
         """The next batch: one lane, one kind of pass, in order of arrival. Empty: closed."""
         with self._changed:
-            while not (self._lanes["query"] or self._lanes["bulk"] or self._closed):
+            while not (any(self._lanes.values()) or self._closed or self._shift is not shift):
                 self._changed.wait()
-            if self._closed:
+            if self._closed or self._shift is not shift:
                 return []
-            queue = self._lanes["query"] or self._lanes["bulk"]
+            lane = next(lane for lane in LANES if self._lanes[lane])
+            queue = self._lanes[lane]
             batch = [queue.popleft()]
-            while queue and len(batch) < self.batch_size and queue[0].together == batch[0].together:
+            most = self._most(batch[0], lane)
+            while queue and len(batch) < most and queue[0].together == batch[0].together:
                 batch.append(queue.popleft())
+            shift.under_way, shift.since = batch, time.monotonic()
             self._changed.notify_all()
             return batch
 
-    def _run(self, batch: Sequence[_Waiting]) -> None:
+    def _most(self, first: _Waiting, lane: Lane) -> int:
+        """How many pictures of a kind may share the next pass."""
+        kind = self._fitting.of(first.extractor, first.together[1:])
+        queries_come = time.monotonic() - self._last_query < QUERIES_COME_S
+        return kind.within(BULK_PASSES) if queries_come and lane != "query" else kind.most
+
+    def _run(self, shift: _Shift, batch: Sequence[_Waiting]) -> None:
         # A query whose client has gone needs no answer.
         batch = [w for w in batch if w.future.running() or w.future.set_running_or_notify_cancel()]
-        if not batch:
+        if not batch or self._shift is not shift:
             return
+        first = batch[0]
+        kind = self._fitting.of(first.extractor, first.together[1:])
+        if len(batch) > kind.most:
+            self._run(shift, batch[: kind.most])
+            self._run(shift, batch[kind.most :])
+            return
+        started = time.perf_counter()
+        failed: Exception | None = None
         try:
-            prepared = [waiting.prepared for waiting in batch]
-            seen = batch[0].extractor.forward(prepared, batch[0].grids)
+            seen = first.extractor.forward([waiting.prepared for waiting in batch], first.grids)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not end this thread
-            self._isolate(batch, error)
+            # Its frames hold the activations of the pass: they must be gone before the next.
+            failed = error.with_traceback(None) if len(batch) > 1 else error
+        if failed:
+            if is_out_of_memory(failed):
+                kind.did_not_fit(len(batch))
+                release_memory()
+            self._isolate(shift, batch, failed)
+            return
+        kind.fitted(len(batch), time.perf_counter() - started)
+        if self._shift is not shift:
             return
         for at, waiting in enumerate(batch):
-            waiting.future.set_result({name: rows[at] for name, rows in seen.items()})
+            with suppress(InvalidStateError):
+                waiting.future.set_result({name: rows[at] for name, rows in seen.items()})
 
-    def _isolate(self, batch: Sequence[_Waiting], error: Exception) -> None:
+    def _isolate(self, shift: _Shift, batch: Sequence[_Waiting], error: Exception) -> None:
         if len(batch) == 1:
             logger.warning("a forward pass failed", error=str(error))
-            batch[0].future.set_exception(error)
+            if is_out_of_memory(error):
+                error = Problem("forward-out-of-memory", "there is no memory for this picture")
+            batch[0].fail(error)
             return
-        if isinstance(error, torch.OutOfMemoryError):
-            torch.cuda.empty_cache()
         logger.warning("a batch failed and is halved", size=len(batch), error=str(error))
         middle = len(batch) // 2
-        self._run(batch[:middle])
-        self._run(batch[middle:])
+        self._run(shift, batch[:middle])
+        self._run(shift, batch[middle:])

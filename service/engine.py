@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,7 @@ import torch
 
 from index import Catalog, Collection, CollectionError, Space
 from index.grids import MOST_ACTIVATIONS
+from index.snapshot import Snapshot
 from index.space import Dtype
 from models import (
     DescriptorSpace,
@@ -27,15 +29,26 @@ from models import (
 from models.download import Progress
 from models.runtime import choose_device
 from models.spec import find_layer, layer_of_grid
+from service import gauges, threads
+from service.admission import Admission
 from service.batcher import Batcher
+from service.decoding.pool import Decoders
 from service.fetch import Fetcher
-from service.metrics import Metrics, Sample
+from service.lanes import LANES, Lane
+from service.metrics import Metrics
 from service.networks import LoadedNetworks
 from service.settings import Settings
+from service.watchdog import Stage, Watchdog
 
 logger = structlog.get_logger(__name__)
 
 DEFAULT = "default"
+
+COMPACTION_S = 3600.0
+"""A compaction that takes longer is taken for one that never ends."""
+
+WHITENINGS = "whitenings"
+"""Folder, in the data folder, of the whitenings fitted here: written once, never changed."""
 
 MOST_KEPT = 8
 """Layers whose activations a collection keeps of every picture."""
@@ -44,15 +57,21 @@ MOST_KEPT = 8
 class Engine:
     """Everything that lives as long as the service; safe to use from many threads."""
 
-    def __init__(self, settings: Settings, downloading: Progress | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        downloading: Progress | None = None,
+        decoders: Decoders | None = None,
+    ) -> None:
         """Open the catalog under `settings.data`, making what is not there.
 
         `downloading` is told (bytes done, total or None) whenever weights are fetched.
+        `decoders` may be those of another engine, which closes them.
         """
         self.settings = settings
         self.metrics = Metrics()
         self.device = choose_device(settings.device)
-        self.catalog = Catalog.open(settings.data)
+        self.catalog = Catalog.open(settings.data, settings.recall_share)
         self.weights = weights_folder(settings, downloading)
         self.fetcher = Fetcher(
             allow_private=settings.url_private,
@@ -60,22 +79,58 @@ class Engine:
             max_bytes=settings.max_picture_bytes,
             offline=settings.offline,
         )
-        self.whitenings = WhiteningFolder(settings.data / "whitenings")
+        self.whitenings = WhiteningFolder(settings.data / WHITENINGS)
         self.limits = Limits(settings.max_picture_bytes, settings.max_pixels, settings.max_frames)
-        self.batcher = Batcher(settings.batch_size, settings.queue_size, self.metrics.observe_batch)
-        self.decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-        self.query_decoders = threading.BoundedSemaphore(settings.decode_threads)
+        self.batcher = Batcher(
+            settings.batch_size, settings.queue_size, self.metrics.observe_batch, settings.stuck_s
+        )
+        plan = threads.plan(settings)
+        self._own_decoders = decoders is None
+        self.decoders = decoders or Decoders(
+            plan.decode, self.limits, settings.decode_timeout_s, self._decoder_lost
+        )
+        self.readers: dict[Lane, ThreadPoolExecutor] = {
+            lane: ThreadPoolExecutor(plan.read, thread_name_prefix=f"read-{lane}")
+            for lane in LANES[1:]
+        }
+        self.queries = Admission(
+            "searches", plan.queries, settings.queue_size, settings.request_timeout_s
+        )
+        self.uploads = Admission(
+            "uploads", plan.uploads, settings.queue_size, settings.request_timeout_s
+        )
         self._networks = LoadedNetworks(settings.loaded_networks)
         self._compacting = threading.Lock()
         self._compactions: set[str] = set()
         self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compact")
-        self.metrics.read_at_scrape(self._gauges)
+        self._draining = threading.Event()
+        self._compacting_since: float | None = None
+        self.watchdog = Watchdog(
+            [
+                Stage("forward", self.batcher.failing, self.batcher.restart),
+                Stage("decode", self.decoders.failing, self.decoders.restart),
+                Stage("searches", self.queries.failing, self.queries.restart),
+                Stage("uploads", self.uploads.failing, self.uploads.restart),
+                Stage("compaction", self._compaction_failing, self._restart_compaction),
+            ],
+            self._restarted,
+        )
+        self.watchdog.start()
+        gauges.install(self)
 
     def close(self) -> None:
         """Stop the threads and close the catalog. What was acknowledged is on disk already."""
-        self.decoders.shutdown(wait=False, cancel_futures=True)
+        self.watchdog.stop()
+        for stopping in (self.queries, self.uploads):
+            stopping.close()
+        for reading in self.readers.values():
+            reading.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
-        self.decoders.shutdown(wait=True)
+        self.stop_compacting()
+        if self._own_decoders:
+            self.decoders.close()
+        for reading in self.readers.values():
+            reading.shutdown(wait=True)
         self._compactor.shutdown(wait=True, cancel_futures=True)
         self.catalog.close()
 
@@ -145,6 +200,12 @@ class Engine:
 
     def _load(self, collection: Collection) -> Extractor:
         origins = [space.origin for space in collection.spaces.values()]
+        if any(origin["network"] == "imported" for origin in origins):
+            raise CollectionError(
+                "collection-imported",
+                f"the descriptors of collection {collection.name!r} were imported, and no network "
+                "here makes such: search it by its items, or by vectors in Python",
+            )
         pins = {origin["network"]: origin["weights_sha256"] for origin in origins}
         pins |= {
             space.spec: space.origin["whitening_sha256"]
@@ -218,29 +279,57 @@ class Engine:
         key = f"{grid} {origin['weights']} {origin['weights_sha256']}"
         return self._networks.get(key, load)
 
+    def take_snapshot(
+        self, collection: str | None = None, told: Callable[[int], None] = lambda _: None
+    ) -> Snapshot:
+        """Take a snapshot of one collection or of all, with the whitenings they are pinned to.
+
+        Raises CollectionError as `Catalog.take_snapshot` does.
+        """
+        return self.catalog.take_snapshot(collection, [WHITENINGS], told)
+
     def compact_soon(self, collection: Collection) -> None:
         """Seal a new generation in the background, unless that is under way already."""
         with self._compacting:
-            if collection.name in self._compactions:
+            if collection.name in self._compactions or self._draining.is_set():
                 return
             self._compactions.add(collection.name)
 
         def compact() -> None:
+            self._compacting_since = time.monotonic()
             try:
-                collection.compact()
+                collection.compact(self._draining)
             except Exception:
                 logger.exception("compaction failed; searches go on", collection=collection.name)
             finally:
+                self._compacting_since = None
                 self._compactions.discard(collection.name)
 
         self._compactor.submit(compact)
 
-    def _gauges(self) -> Iterator[Sample]:
-        for collection in self.catalog.collections():
-            labels = {"collection": collection.name}
-            yield "pool5_items", "Indexed pictures", labels, float(collection.count())
-        for lane, waiting in self.batcher.waiting().items():
-            yield "pool5_waiting_pictures", "Pictures waiting", {"lane": lane}, float(waiting)
+    def stop_compacting(self) -> None:
+        """Stop the compaction that is under way, and begin none: the service is draining."""
+        self._draining.set()
+
+    def _compaction_failing(self) -> str | None:
+        since = self._compacting_since
+        if since is None or time.monotonic() - since < COMPACTION_S:
+            return None
+        return f"a compaction takes more than {COMPACTION_S:g} s"
+
+    def _restart_compaction(self, why: str) -> None:
+        """Leave the thread to what it hangs in; other collections are compacted by another."""
+        logger.error("the compactor is replaced", why=why)
+        self._compacting_since = None
+        hung = self._compactor
+        self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compact")
+        hung.shutdown(wait=False)
+
+    def _restarted(self, stage: str) -> None:
+        self.metrics.stage_restarts.labels(stage).inc()
+
+    def _decoder_lost(self, reason: str) -> None:
+        self.metrics.decoders_lost.labels(reason).inc()
 
 
 def weights_folder(settings: Settings, downloading: Progress | None = None) -> WeightsFolder:

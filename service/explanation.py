@@ -7,7 +7,7 @@ from index import Collection, Item
 from index.ranking import fusion
 from models import DescriptorSpace, DescriptorSpec, Region
 from models.explanation import Side, explain, shares
-from models.extractor import check_region
+from models.preparation import check_region
 from models.region import box, match
 from models.spec import find_layer
 from service import grids
@@ -44,6 +44,7 @@ def why(
     neighbour: Item,
     space: str | Mapping[str, float],
     region: Region | None = None,
+    clock: Clock | None = None,
 ) -> Why:
     """Explain the score of an item.
 
@@ -57,7 +58,7 @@ def why(
     collection.check_spaces(weights)
     described = engine.extractor(collection).spaces
     layers = list(dict.fromkeys(grid for name in weights for grid in described[name].spec.grids))
-    clock = Clock()
+    clock = clock or Clock(engine.settings.request_timeout_s)
     if region and isinstance(query, Item) and _flattened(described, weights):
         query = grids.picture_of(collection, query)  # Fewer cells would be fewer dimensions.
     asked = _seen(engine, collection, query, layers, region, clock)

@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpcore
@@ -25,6 +26,10 @@ _TRANSIENT_STATUS = frozenset((408, 425, 429, 500, 502, 503, 504))
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # What IANA has given out as global unicast; what is left of IPv6 is for special purposes.
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
+# Special purposes (IANA) that `ipaddress` of some Python versions takes for global.
+_SPECIAL = tuple(
+    map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "3fff::/20"))
+)
 _HEADERS = [
     (b"User-Agent", b"pool5"),
     (b"Accept", b"image/*,*/*;q=0.1"),
@@ -36,17 +41,21 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class FetchError(Exception):
-    """A URL that gives no picture; `code` is stable, `transient` says that later may be better.
+    """A URL that gives no picture; `code` is stable, `transient` says that later may be better,
+    `retry_after` in how many seconds, where the host says so.
 
     Codes: `url-invalid`, `url-forbidden`, `url-unreachable`, `url-timeout`, `url-status`,
     `url-too-many-bytes`, `url-offline`.
     """
 
-    def __init__(self, code: str, detail: str, transient: bool = False) -> None:
+    def __init__(
+        self, code: str, detail: str, transient: bool = False, retry_after: float | None = None
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.transient = transient
+        self.retry_after = retry_after
 
 
 def is_public(address: str) -> bool:
@@ -64,7 +73,8 @@ def is_public(address: str) -> bool:
         if inside is None and ip not in _GLOBAL_V6:
             return False
         ip = inside or ip
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved)
+    special = any(ip in network for network in _SPECIAL)
+    return ip.is_global and not (special or ip.is_multicast or ip.is_reserved)
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -89,19 +99,21 @@ class Fetcher:
     max_bytes: int = 64 * MIB
     timeout_s: float = 30.0
     offline: bool = False
+    attempts: int = _ATTEMPTS
     resolve: Resolve = resolve
     ssl_context: ssl.SSLContext = field(
         default_factory=lambda: httpx.create_ssl_context(trust_env=False), repr=False
     )
 
     def fetch(self, url: str) -> bytes:
-        """The body of the answer; raises FetchError. Failures that may pass are tried 3 times."""
+        """The body of the answer; raises FetchError. Failures that may pass are tried again."""
         if self.offline:
             raise FetchError("url-offline", "POOL5_OFFLINE is set: nothing is fetched by URL")
         deadline = time.monotonic() + self.timeout_s
         attempts = tenacity.Retrying(
             stop=tenacity.stop_any(
-                tenacity.stop_after_attempt(_ATTEMPTS), tenacity.stop_before_delay(self.timeout_s)
+                tenacity.stop_after_attempt(self.attempts),
+                tenacity.stop_before_delay(self.timeout_s),
             ),
             wait=tenacity.wait_random_exponential(multiplier=0.4, max=2.0),
             retry=tenacity.retry_if_exception(_is_transient),
@@ -114,7 +126,7 @@ class Fetcher:
         backend = _CheckedBackend(self._admitted, deadline)
         with httpcore.ConnectionPool(self.ssl_context, network_backend=backend) as pool:
             for _ in range(_REDIRECTS + 1):
-                if self.allowed_hosts is not None and target.host not in self.allowed_hosts:
+                if not self._may_ask(target):
                     detail = f"{target.host} is not among the hosts that may be fetched from"
                     raise FetchError("url-forbidden", detail)
                 answer = self._answer(pool, target)
@@ -122,6 +134,13 @@ class Fetcher:
                     return answer
                 target = answer
         raise FetchError("url-forbidden", f"more than {_REDIRECTS} redirects")
+
+    def _may_ask(self, target: httpx.URL) -> bool:
+        if self.allowed_hosts is None:
+            return True
+        return _canonical(target) in {
+            _canonical(httpx.URL(scheme="http", host=host)) for host in self.allowed_hosts
+        }
 
     def _answer(self, pool: httpcore.ConnectionPool, target: httpx.URL) -> bytes | httpx.URL:
         """The body, or where the answer sends us."""
@@ -134,7 +153,8 @@ class Fetcher:
                 if response.status != 200:
                     detail = f"{target.host} answered with status {response.status}"
                     transient = response.status in _TRANSIENT_STATUS
-                    raise FetchError("url-status", detail, transient)
+                    after = _seconds(fields.get(b"retry-after"))
+                    raise FetchError("url-status", detail, transient, after)
                 return self._body(fields.get(b"content-length", b"0"), response.iter_stream())
         except (TimeoutError, httpcore.TimeoutException) as error:
             detail = f"{target.host} did not answer within {self.timeout_s:g} s"
@@ -182,10 +202,26 @@ def _parsed(url: str, base: httpx.URL | None = None) -> httpx.URL:
     return target
 
 
+def _canonical(target: httpx.URL) -> str:
+    """The host as it is compared: lower case, international names in ASCII, no dot at the end."""
+    return target.raw_host.decode().lower().removesuffix(".")
+
+
 def _origin_form(target: httpx.URL) -> httpcore.URL:
     return httpcore.URL(
         scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path
     )
+
+
+def _seconds(said: bytes | None) -> float | None:
+    """A Retry-After in seconds; it may be a date as well (RFC 9110, 10.2.3)."""
+    if said is None or said.strip().isdigit():
+        return None if said is None else float(said)
+    try:
+        when = parsedate_to_datetime(said.decode("latin-1"))
+        return max(0.0, when.timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 def _is_transient(error: BaseException) -> bool:

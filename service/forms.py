@@ -96,7 +96,21 @@ def described(
 
 
 PICTURE = {"type": "string", "format": "binary"}
-PICTURES = {"type": "array", "items": PICTURE}
+PICTURES = {"type": "array", "items": PICTURE, "minItems": 1}
+DUPLICATES: Mapping[str, Any] = {
+    "duplicates": {
+        "type": "string",
+        "enum": ["allow", "flag", "reject"],
+        "default": "allow",
+        "description": "what is done with a picture that duplicates another item",
+    },
+    "duplicate_threshold": {
+        "type": "number",
+        "description": "cosine from which pictures are duplicates; without it only equal files are",
+        "examples": [0.97],
+    },
+    "duplicate_space": {"type": "string", "description": "space of that cosine, such as high"},
+}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from index import Collection, Item
 from index.grids import unpack
-from models import Extractor, Region, decode, scaled_side
+from models import Extractor, Region
 from models.explanation import describe_grids
 from models.extractor import Grid
 from models.region import WHOLE, box, cells, covered
-from service.batcher import Vectors, awaited
+from service.batcher import Vectors
 from service.clock import Clock
 from service.engine import Engine, kept_grids
 from service.problems import Problem
@@ -65,13 +65,13 @@ def passed(
     clock: Clock,
 ) -> Seen:
     """The grids of an encoded picture, or of a region of it, from a forward pass of its own."""
-    with clock.measure("decode"), engine.query_decoders:
-        decoded = decode(content, engine.limits, scaled_side(extractor.min_side, region))
-        prepared = extractor.prepare(decoded.image, region)
+    with clock.measure("decode"):
+        wanted = extractor.preparation(region)
+        picture = engine.decoders.prepare(content, wanted, "query", clock)
     with clock.measure("forward"):
-        waiting = engine.batcher.submit(extractor, prepared, "query", layers)
-        arrays = awaited(waiting, engine.settings.request_timeout_s)
-    width, height = decoded.width, decoded.height
+        waiting = engine.batcher.submit(extractor, picture.prepared, "query", layers)
+        arrays = clock.outcome(waiting, "grids")
+    width, height = picture.width, picture.height
     covers = {
         layer: covered(width, height, extractor.preprocessing(layer), region or WHOLE)
         for layer in layers

@@ -7,20 +7,38 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection
 
-from index import Collection, FileOutcome, NewItem, Outcome, check_id
+from index import (
+    Collection,
+    DiskError,
+    DuplicateCheck,
+    FileOutcome,
+    NewItem,
+    Outcome,
+    check_id,
+)
 from index.grids import pack
-from models import Extractor, decode, thumbnail
+from index.item import Duplicate
+from models import Extractor
+from service import tracing
 from service.batcher import Vectors
+from service.clock import Clock
 from service.engine import Engine, kept_grids
-from service.indexing.source import Entry, handfuls
+from service.indexing.source import (
+    Entry,
+    Interrupted,
+    SourceVanishedError,
+    handfuls,
+    never,
+)
+from service.lanes import Lane
 from service.problems import KNOWN, problem_of
 
 logger = structlog.get_logger(__name__)
@@ -34,6 +52,14 @@ COMMIT_S = 0.5
 AHEAD = 64
 AHEAD_BYTES = 256 * 1024 * 1024
 """What is read ahead of the picture that is committed next: this bounds the memory of a job."""
+
+PATIENCE_S = 0.1
+"""How often a wait looks up to see whether it is still wanted."""
+
+NOBODYS = (Interrupted, SourceVanishedError, DiskError)
+"""What ends an ingest and is no picture's outcome."""
+
+T = TypeVar("T")
 
 UNKNOWN = ("", None)
 """SHA-256 and stamp of an item that is not there."""
@@ -51,6 +77,9 @@ class _Read:
     vectors: Future[Vectors] | None = None
 
 
+Ahead = deque[tuple[Entry, Future[_Read]]]
+"""What is read ahead of the picture that is committed next."""
+
 Record = Callable[[Connection, list[FileOutcome]], None]
 """Told of the outcomes inside the transaction that makes them true."""
 
@@ -58,38 +87,49 @@ Record = Callable[[Connection, list[FileOutcome]], None]
 def ingest(
     engine: Engine,
     collection: Collection,
-    entries: Iterable[Entry],
+    entries: Iterable[Entry | None],
     record: Record | None = None,
+    job: str | None = None,
+    lane: Lane = "bulk",
+    clock: Clock | None = None,
+    check: Callable[[], None] = never,
+    duplicates: DuplicateCheck | None = None,
 ) -> Iterator[list[FileOutcome]]:
-    """Index entries in their order; yields the outcomes of each commit, once it is durable."""
+    """Index entries in their order; yields the outcomes of each commit, once it is durable.
+
+    None among the entries: the next one is not there yet. `check` is called while anything is
+    waited for, and may raise to end it. What the time of the clock is too short for fails, with
+    `request-timeout`. `job` is whom traces name it for. Raises DiskError and SourceVanishedError,
+    which no picture is to blame for.
+    """
     extractor = engine.extractor(collection)
+    work = _Work(engine, collection, extractor, lane, clock or Clock(), check)
     left = handfuls(entries)
-    ahead: deque[tuple[Entry, Future[_Read]]] = deque()
+    ahead: Ahead = deque()
 
     def fill() -> None:
         while len(ahead) < AHEAD and sum(entry.held for entry, _ in ahead) < AHEAD_BYTES:
-            few = next(left, [])
-            if not few:
+            few = next(left, None)
+            if few is None or (ahead and not few):
                 return
             known = collection.known([entry.item_id for entry in few if entry.item_id])
             for entry in few:
                 seen = known.get(entry.item_id or "", UNKNOWN)
-                read = engine.decoders.submit(_read, engine, collection, extractor, entry, seen)
+                read = engine.readers[lane].submit(tracing.carried(work.read), entry, seen)
                 ahead.append((entry, read))
 
     try:
-        fill()
-        while ahead:
-            settled: list[tuple[Entry, NewItem | FileOutcome]] = []
-            soon = time.monotonic() + COMMIT_S
-            while ahead and len(settled) < COMMIT and time.monotonic() < soon:
-                entry, read = ahead.popleft()
-                settled.append((entry, _settle(collection, entry, read)))
-            outcomes = _commit(collection, settled, record)
-            for outcome in outcomes:
-                engine.metrics.pictures.labels(collection.name, outcome.status).inc()
-            yield outcomes
-            fill()
+        more = True
+        while more:
+            with tracing.span("batch", collection=collection.name, job=job):
+                fill()
+                settled = work.settled(ahead)
+                if settled:
+                    with tracing.span("commit", pictures=len(settled)):
+                        outcomes = _commit(collection, settled, record, duplicates)
+            if more := bool(settled):
+                engine.metrics.observe_pictures(collection.name, outcomes)
+                yield outcomes
     finally:
         for _, read in ahead:
             read.cancel()
@@ -106,65 +146,103 @@ def _give_up(collection: Collection, reading: "Future[_Read]") -> None:
         collection.abandon([read.sha256])
 
 
-def _read(
-    engine: Engine,
-    collection: Collection,
-    extractor: Extractor,
-    entry: Entry,
-    known: tuple[str, str | None],
-) -> _Read:
-    """Everything up to the network's queue, in a decoder thread."""
-    known_sha256, known_stamp = known
-    if entry.item_id and entry.stamp and entry.stamp == known_stamp:
-        return _Read(entry.item_id, known_sha256, None)
-    content = entry.read()
-    sha256 = hashlib.sha256(content).hexdigest()
-    item_id = entry.item_id or sha256[:32]
-    check_id(item_id)
-    if not entry.item_id:
-        known_sha256 = collection.known([item_id]).get(item_id, UNKNOWN)[0]
-    if sha256 == known_sha256 and entry.metadata is None:
-        return _Read(item_id, sha256, None)
-    metadata = entry.place if entry.metadata is None and not known_sha256 else entry.metadata
-    decoded = decode(content, engine.limits, extractor.min_side)
-    keep = collection.settings["keep"]
-    if keep == "original":
-        collection.pictures.put(sha256, "original", content)
-    if keep != "nothing":
-        collection.pictures.put(sha256, "thumbnail", thumbnail(decoded.image))
-    prepared = extractor.prepare(decoded.image)
-    vectors = engine.batcher.submit(extractor, prepared, "bulk", kept_grids(collection))
-    return _Read(item_id, sha256, metadata, decoded.width, decoded.height, vectors)
+@dataclass(frozen=True)
+class _Work:
+    """What the pictures of one source have in common."""
 
+    engine: Engine
+    collection: Collection
+    extractor: Extractor
+    lane: Lane
+    clock: Clock
+    check: Callable[[], None]
 
-def _settle(collection: Collection, entry: Entry, reading: Future[_Read]) -> NewItem | FileOutcome:
-    """Wait for a picture's descriptors; an error becomes its outcome."""
-    try:
-        read = reading.result()
-        if read.vectors is None:
-            return FileOutcome(entry.reference, read.item_id, "unchanged", None, None)
-    except Exception as error:  # noqa: BLE001 - one picture must not fail the others
-        return _failed(entry, error)
-    try:
-        seen = read.vectors.result()
-        if grids := {name: seen.pop(name) for name in kept_grids(collection)}:
-            collection.pictures.put(read.sha256, "grids", pack(grids))
-        item = NewItem(
-            id=read.item_id,
-            sha256=read.sha256,
-            name=entry.name,
-            source=entry.source,
-            stamp=entry.stamp,
-            metadata=read.metadata,
-            width=read.width,
-            height=read.height,
-            descriptors=seen,
+    def read(self, entry: Entry, known: tuple[str, str | None]) -> _Read:
+        """Everything up to the network's queue, in a thread that reads."""
+        self.clock.check("reading")
+        collection = self.collection
+        known_sha256, known_stamp = known
+        if entry.item_id and entry.stamp and entry.stamp == known_stamp:
+            return _Read(entry.item_id, known_sha256, None)
+        content = entry.read()
+        sha256 = hashlib.sha256(content).hexdigest()
+        item_id = entry.item_id or sha256[:32]
+        check_id(item_id)
+        if not entry.item_id:
+            known_sha256 = collection.known([item_id]).get(item_id, UNKNOWN)[0]
+        if sha256 == known_sha256 and entry.metadata is None:
+            return _Read(item_id, sha256, None)
+        metadata = entry.place if entry.metadata is None and not known_sha256 else entry.metadata
+        keep = collection.settings["keep"]
+        wanted = self.extractor.preparation(thumbnail=keep != "nothing")
+        with tracing.span("decode", bytes=len(content)):
+            picture = self.engine.decoders.prepare(content, wanted, self.lane, self.clock)
+        if keep == "original":
+            collection.pictures.put(sha256, "original", content)
+        if picture.thumbnail:
+            collection.pictures.put(sha256, "thumbnail", picture.thumbnail)
+        vectors = self.engine.batcher.submit(
+            self.extractor, picture.prepared, self.lane, kept_grids(collection)
         )
-        collection.check(item)
-    except Exception as error:  # noqa: BLE001
-        collection.abandon([read.sha256])
-        return _failed(entry, error)
-    return item
+        return _Read(item_id, sha256, metadata, picture.width, picture.height, vectors)
+
+    def settled(self, ahead: Ahead) -> list[tuple[Entry, NewItem | FileOutcome]]:
+        """What the next commit is to have, taken from what is read ahead."""
+        settled: list[tuple[Entry, NewItem | FileOutcome]] = []
+        soon = time.monotonic() + COMMIT_S
+        try:
+            while ahead and len(settled) < COMMIT and time.monotonic() < soon:
+                entry, read = ahead.popleft()
+                settled.append((entry, self._settle(entry, read)))
+        except NOBODYS:
+            ready = (result for _, result in settled if isinstance(result, NewItem))
+            self.collection.abandon({item.sha256 for item in ready})
+            raise
+        return settled
+
+    def _settle(self, entry: Entry, reading: Future[_Read]) -> NewItem | FileOutcome:
+        """Wait for a picture's descriptors; an error becomes its outcome, unless it is nobody's."""
+        collection = self.collection
+        try:
+            read = self._awaited(reading, "picture")
+            if read.vectors is None:
+                return FileOutcome(entry.reference, read.item_id, "unchanged", None, None)
+        except NOBODYS:
+            reading.add_done_callback(partial(_give_up, collection))
+            raise
+        except Exception as error:  # noqa: BLE001 - one picture must not fail the others
+            reading.add_done_callback(partial(_give_up, collection))
+            return _failed(entry, error)
+        try:
+            seen = self._awaited(read.vectors, "descriptor")
+            if grids := {name: seen.pop(name) for name in kept_grids(collection)}:
+                collection.pictures.put(read.sha256, "grids", pack(grids))
+            item = NewItem(
+                id=read.item_id,
+                sha256=read.sha256,
+                name=entry.name,
+                source=entry.source,
+                stamp=entry.stamp,
+                metadata=read.metadata,
+                width=read.width,
+                height=read.height,
+                descriptors=seen,
+            )
+            collection.check(item)
+        except NOBODYS:
+            collection.abandon([read.sha256])
+            raise
+        except Exception as error:  # noqa: BLE001
+            collection.abandon([read.sha256])
+            return _failed(entry, error)
+        return item
+
+    def _awaited(self, future: Future[T], what: str) -> T:
+        """The outcome of what was queued; `check` may end the wait."""
+        while self.check is not never and not future.done():
+            self.check()
+            wait([future], PATIENCE_S)
+        return self.clock.outcome(future, what)
 
 
 def _failed(entry: Entry, error: Exception) -> FileOutcome:
@@ -178,6 +256,7 @@ def _commit(
     collection: Collection,
     settled: list[tuple[Entry, NewItem | FileOutcome]],
     record: Record | None,
+    duplicates: DuplicateCheck | None,
 ) -> list[FileOutcome]:
     items = [result for _, result in settled if isinstance(result, NewItem)]
     outcomes: list[FileOutcome] = []
@@ -188,12 +267,25 @@ def _commit(
             if isinstance(result, FileOutcome):
                 outcomes.append(result)
             else:
-                outcome = next(statuses)
-                outcomes.append(
-                    FileOutcome(entry.reference, outcome.id, outcome.status, None, None)
-                )
+                outcomes.append(_outcome(entry, next(statuses)))
         if record:
             record(connection, outcomes)
 
-    collection.add(items, also=inside)
+    collection.add(items, also=inside, duplicates=duplicates)
     return outcomes
+
+
+def _outcome(entry: Entry, outcome: Outcome) -> FileOutcome:
+    """What became of an item; a duplicate that is refused has failed, and says of which it is."""
+    duplicate = outcome.duplicate
+    if outcome.status != "rejected":
+        return FileOutcome(entry.reference, outcome.id, outcome.status, duplicate=duplicate)
+    detail = _refusal(duplicate) if duplicate else None
+    return FileOutcome(
+        entry.reference, outcome.id, "failed", "duplicate", detail, duplicate=duplicate
+    )
+
+
+def _refusal(duplicate: Duplicate) -> str:
+    alike = "the same file as" if duplicate.exact else f"alike (cosine {duplicate.score:.4f}) to"
+    return f"it is {alike} item {duplicate.id!r}: ask for duplicates=flag or allow to index it"

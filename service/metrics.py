@@ -1,14 +1,20 @@
-"""What Prometheus sees, and the plain ASGI middleware that counts requests."""
+"""What Prometheus sees."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from index import FileOutcome
+
+logger = structlog.get_logger(__name__)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+UNMATCHED = "unmatched"
+"""The route of a request that no route took."""
 
 Sample = tuple[str, str, dict[str, str], float]
 """Name, help, labels and value of a gauge that is read when Prometheus asks."""
@@ -47,6 +53,45 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
 
+        self.problems = Counter(
+            "pool5_problems", "Problems by code, as the answer to a request or of one picture",
+            ["where", "code"], registry=self.registry,
+        )  # fmt: skip
+        self.ready = Gauge(
+            "pool5_ready", "1 where the last probe of /health/ready found all well",
+            registry=self.registry,
+        )  # fmt: skip
+        self.probed = Gauge(
+            "pool5_ready_probed_timestamp_seconds", "When that probe was", registry=self.registry
+        )
+        self.decoders_lost = Counter(
+            "pool5_decoders_lost", "Decoding processes lost to their picture", ["reason"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.stage_restarts = Counter(
+            "pool5_stage_restarts", "Stages found dead or stuck, and restarted", ["stage"],
+            registry=self.registry,
+        )  # fmt: skip
+        ProcessCollector(registry=self.registry)
+
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Record one request, to the end of its answer."""
+        method = method if route != UNMATCHED else "any"
+        self.requests.labels(method, route, status).inc()
+        self.request_seconds.labels(method, route).observe(seconds)
+
+    def observe_pictures(self, collection: str, outcomes: Iterable[FileOutcome]) -> None:
+        """Record what became of pictures that were taken in."""
+        for outcome in outcomes:
+            self.pictures.labels(collection, outcome.status).inc()
+            if outcome.code:
+                self.problems.labels("picture", outcome.code).inc()
+
+    def observe_probe(self, ready: bool) -> None:
+        """Record whether a real forward pass and a real search just worked."""
+        self.ready.set(ready)
+        self.probed.set_to_current_time()
+
     def observe_batch(self, size: int, seconds: float) -> None:
         """Record one forward pass."""
         self.batch_pictures.observe(size)
@@ -68,41 +113,12 @@ class _AtScrape(Collector):
     def collect(self) -> Iterator[Metric]:
         """One family per name."""
         families: dict[str, GaugeMetricFamily] = {}
-        for name, documentation, labels, value in self._read():
-            family = families.setdefault(
-                name, GaugeMetricFamily(name, documentation, labels=list(labels))
-            )
-            family.add_metric(list(labels.values()), value)
-        yield from families.values()
-
-
-class MeasureRequests:
-    """Count and time every request by its route's template, never by its raw path."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on anything that is no HTTP request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        metrics: Metrics = scope["app"].state.engine.metrics
-        started = time.perf_counter()
-        status = 500
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        metrics.in_flight.inc()
         try:
-            await self.app(scope, receive, watch)
-        finally:
-            metrics.in_flight.dec()
-            route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if route != "unmatched" else "any"
-            metrics.requests.labels(method, route, status).inc()
-            metrics.request_seconds.labels(method, route).observe(time.perf_counter() - started)
+            for name, documentation, labels, value in self._read():
+                family = families.setdefault(
+                    name, GaugeMetricFamily(name, documentation, labels=list(labels))
+                )
+                family.add_metric(list(labels.values()), value)
+        except Exception:
+            logger.exception("a gauge could not be read; the others are exported")
+        yield from families.values()

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import structlog
@@ -9,8 +11,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match, Mount
 
 from index import CollectionError
+from index.disk import FULL, of_system
 from models import ModelsError
 from service.fetch import FetchError
 from service.indexing.source import SourceError
@@ -31,9 +35,16 @@ STATUS: Mapping[str, int] = {
     "collection-exists": 409,
     "collection-fingerprint-differs": 409,
     "item-unknown": 404,
+    "duplicate": 409,
+    "snapshot-unknown": 404,
+    "snapshot-under-way": 409,
+    "snapshot-failed": 507,
     "item-picture-missing": 404,
     "grids-damaged": 409,
     "job-unknown": 404,
+    "job-running": 409,
+    "job-nothing-to-retry": 409,
+    "job-source-gone": 409,
     "spec-unknown-network": 404,
     "folder-not-allowed": 403,
     "path-outside-roots": 403,
@@ -42,8 +53,26 @@ STATUS: Mapping[str, int] = {
     "device-": 409,
     "overloaded": 429,
     "shutting-down": 503,
+    "client-gone": 408,
+    "decoder-unavailable": 503,
+    "forward-lost": 503,
+    "forward-out-of-memory": 503,
     "manifest-not-allowed": 403,
     "catalog-": 503,
+    "disk-": 503,
+    "disk-full": 507,
+    "internal-error": 500,
+    "not-found": 404,
+    "method-not-allowed": 405,
+    "key-missing": 401,
+    "key-refused": 401,
+    "key-unknown": 404,
+    "scope-missing": 403,
+    "collection-forbidden": 403,
+    "origin-forbidden": 403,
+    "request-too-slow": 408,
+    "host-unknown": 421,
+    "rate-limited": 429,
 }
 
 
@@ -51,8 +80,11 @@ HTTP_CODES: Mapping[int, str] = {
     400: "request-malformed",
     404: "not-found",
     405: "method-not-allowed",
+    408: "request-too-slow",
     413: "request-too-large",
 }
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Problem(Exception):
@@ -77,7 +109,7 @@ def status_of(code: str) -> int:
 def problem_of(error: Exception) -> dict[str, Any]:
     """An error that names a code as problem details, without `instance`."""
     code = getattr(error, "code", "internal-error")
-    return details(code, str(error), 500 if code == "internal-error" else status_of(code))
+    return details(code, str(error), status_of(code))
 
 
 def details(code: str, detail: str, status: int) -> dict[str, Any]:
@@ -91,6 +123,26 @@ def details(code: str, detail: str, status: int) -> dict[str, Any]:
     }
 
 
+def response(
+    path: str, problem: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """An answer that is a problem, for a request to `path`."""
+    body = {**problem, "instance": path}
+    return JSONResponse(body, problem["status"], headers, media_type=MEDIA_TYPE)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of every route at this path; the router names those of the first alone."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    return [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes
+        )
+    ]
+
+
 KNOWN = (ModelsError, CollectionError, SourceError, FetchError, Problem)
 """Errors whose code and message are for the caller."""
 
@@ -99,8 +151,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of the application with problem details."""
 
     def answer(request: Request, problem: dict[str, Any], headers: Any = None) -> JSONResponse:
-        body = {**problem, "instance": request.url.path}
-        return JSONResponse(body, problem["status"], headers, media_type=MEDIA_TYPE)
+        return response(request.url.path, problem, headers)
 
     async def known(request: Request, error: Exception) -> JSONResponse:
         return answer(request, problem_of(error), getattr(error, "headers", None))
@@ -114,7 +165,16 @@ def install(app: FastAPI) -> None:
 
     async def http(request: Request, error: Any) -> JSONResponse:
         code = HTTP_CODES.get(error.status_code, f"http-{error.status_code}")
-        return answer(request, details(code, str(error.detail), error.status_code), error.headers)
+        headers = error.headers
+        if error.status_code == 405 and (methods := _allowed(request)):
+            headers = {"Allow": ", ".join(methods)}
+        return answer(request, details(code, str(error.detail), error.status_code), headers)
+
+    async def system(request: Request, error: Any) -> JSONResponse:
+        if error.errno not in FULL:
+            return await unexpected(request, error)
+        # A large upload waits in the folder for temporary files.
+        return await known(request, of_system(Path(error.filename or gettempdir()), error))
 
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         logger.error("unexpected error", path=request.url.path, exc_info=error)
@@ -125,4 +185,5 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, known)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(OSError, system)
     app.add_exception_handler(Exception, unexpected)

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from index import Collection, Item, Neighbour, Verification
-from models import Extractor, Region, decode, scaled_side
-from models.extractor import check_region
+from models import Extractor, Region
+from models.preparation import check_region
 from service import grids, verification
-from service.batcher import Vectors, awaited
+from service.batcher import Vectors
 from service.clock import Clock
 from service.engine import Engine
 from service.problems import Problem
@@ -49,11 +49,13 @@ class Answer:
     more: bool
 
 
-def search(engine: Engine, collection: Collection, query: Query) -> Answer:
-    """Search a collection.
+def search(
+    engine: Engine, collection: Collection, query: Query, clock: Clock | None = None
+) -> Answer:
+    """Search a collection, within the time of a clock.
 
     Raises PictureError, CollectionError, FetchError and Problem (`query-empty`, `overloaded`,
-    `request-timeout`, `item-picture-missing`).
+    `request-timeout`, `client-gone`, `item-picture-missing`, and those of `Decoders.prepare`).
     """
     if not query.positives:
         raise Problem(
@@ -61,7 +63,7 @@ def search(engine: Engine, collection: Collection, query: Query) -> Answer:
         )
     if query.region:
         check_region(query.region)
-    clock = Clock()
+    clock = clock or Clock(engine.settings.request_timeout_s)
     space = default_space(collection) if query.space is None else query.space
     wanted = [space] if isinstance(space, str) else [name for name in space if space[name] > 0]
     collection.check_spaces(wanted)
@@ -77,6 +79,7 @@ def search(engine: Engine, collection: Collection, query: Query) -> Answer:
     # A verified short list is ordered anew, so that every page is cut from the whole of it.
     first = 0 if query.verify else query.offset
     last = max(query.offset + query.k + 1, query.verify.n if query.verify else 0)
+    clock.check("the search")
     with clock.measure("search"):
         found = collection.search(
             vectors,
@@ -155,7 +158,7 @@ class _Asking:
             return example
         if example not in self.fetched:
             # A hundred slow addresses must not hold a thread for an hour.
-            self.clock.check(self.engine.settings.request_timeout_s, example[1])
+            self.clock.check(example[1])
             with self.clock.measure("decode"):
                 self.fetched[example] = self.engine.fetcher.fetch(example[1])
         return self.fetched[example]
@@ -174,10 +177,9 @@ def describe(
     clock: Clock | None = None,
 ) -> Vectors:
     """One picture's descriptors by space, ahead of all bulk work."""
-    clock = clock or Clock()
-    with clock.measure("decode"), engine.query_decoders:
-        side = scaled_side(extractor.min_side, region)
-        prepared = extractor.prepare(decode(content, engine.limits, side).image, region)
+    clock = clock or Clock(engine.settings.request_timeout_s)
+    with clock.measure("decode"):
+        wanted = extractor.preparation(region)
+        prepared = engine.decoders.prepare(content, wanted, "query", clock).prepared
     with clock.measure("forward"):
-        waiting = engine.batcher.submit(extractor, prepared, "query")
-        return awaited(waiting, engine.settings.request_timeout_s)
+        return clock.outcome(engine.batcher.submit(extractor, prepared, "query"), "descriptor")

@@ -7,14 +7,12 @@ from typing import TypeVar
 
 from index import Collection, CollectionError, Item, Neighbour, Verification
 from index.ranking import spatial
-from models import PictureError, Region, decode, scaled_side
-from models.extractor import crop
+from models import PictureError, Region
 from models.geometry import layers
 from models.local import LocalDescriptors, local_descriptors
 from models.region import covered, reached
 from models.spec import find_layer, layer_of_grid, parse
 from service import grids
-from service.batcher import awaited
 from service.clock import Clock
 from service.engine import Engine, kept_grids
 from service.problems import Problem
@@ -67,7 +65,7 @@ def verified(
     query = looking.at(subject, region)()
     counted: list[Neighbour] = []
     for at in range(0, len(short), HANDFUL):
-        clock.check(engine.settings.request_timeout_s, f"verifying more than {at} neighbours")
+        clock.check(f"verifying more than {at} neighbours")
         handful = short[at : at + HANDFUL]
         under_way = [looking.neighbour(neighbour) for neighbour in handful]
         described = [_unless_lost(one) if one else None for one in under_way]
@@ -182,24 +180,20 @@ class _Looking:
         extractor = self.engine.extractor_of_grid(self.collection, self.layer)
         layer = layer_of_grid(self.layer)
         side = side_of(parse(self.layer).network, self.collection.settings["keep"])
-        with self.clock.measure("decode"), self.engine.query_decoders:
-            image = decode(content, self.engine.limits, scaled_side(side, region)).image
-            image = crop(image, region) if region else image
-            prepared = (
-                extractor.prepare_whole(image, side)
-                if layer.resizable
-                else extractor.prepare(image)
-            )
+        with self.clock.measure("decode"):
+            wanted = extractor.preparation(region, whole=side if layer.resizable else None)
+            picture = self.engine.decoders.prepare(content, wanted, "query", self.clock)
+        prepared = picture.prepared
         waiting = self.engine.batcher.submit(extractor, prepared, "query", [self.layer])
 
         def described() -> LocalDescriptors:
             with self.clock.measure("forward"):
-                grid = awaited(waiting, self.engine.settings.request_timeout_s)[self.layer]
+                grid = self.clock.outcome(waiting, "grid")[self.layer]
             if layer.resizable:
                 (height, width), (rows, columns) = prepared.pixels[0].shape[1:], grid.shape[1:]
                 cover = reached(height, width, rows, columns, layer.stride or 1)
             else:
-                cover = covered(*image.size, extractor.preprocessing(self.layer))
-            return local_descriptors(grid, *image.size, cover)
+                cover = covered(*picture.cut, extractor.preprocessing(self.layer))
+            return local_descriptors(grid, *picture.cut, cover)
 
         return described

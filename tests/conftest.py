@@ -35,7 +35,10 @@ def shared_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [
-        name for name in os.environ if name.startswith("POOL5_") and name != REQUIRE_BROWSER
+        name
+        for name in os.environ
+        if name.startswith("POOL5_") and not name.startswith("POOL5_REQUIRE_")
     ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("POOL5_OFFLINE", "1")
+    monkeypatch.setenv("POOL5_HOSTS", "testserver")  # as starlette's client calls it

@@ -24,7 +24,8 @@ def free_port() -> int:
 class Server:
     """`with Server(data) as server:` it is ready inside, and gone after."""
 
-    def __init__(self, data: Path, *flags: str, **environment: str) -> None:
+    def __init__(self, data: Path, *flags: str, before: str = "", **environment: str) -> None:
+        """`before` is Python that runs in the process first: a fault, for example."""
         self.data = data
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -32,7 +33,7 @@ class Server:
         quiet = {name: value for name, value in os.environ.items() if not name.startswith("POOL5_")}
         self.process = subprocess.Popen(
             [
-                sys.executable, "-c", "from service.cli import main; main()", "serve",
+                sys.executable, "-c", f"{before}\nfrom service.cli import main; main()", "serve",
                 "--data", str(data), "--port", str(self.port), "--device", "cpu", *flags,
             ],
             env={**quiet, "POOL5_OFFLINE": "1", **environment},
@@ -68,7 +69,11 @@ class Server:
 
     def log(self) -> str:
         """What the service has said."""
-        return Path(self._log.name).read_text(errors="replace")[-4000:]
+        return self.whole_log()[-4000:]
+
+    def whole_log(self) -> str:
+        """All of it."""
+        return Path(self._log.name).read_text(errors="replace")
 
     def kill(self) -> None:
         """SIGKILL, as a power cut would."""

@@ -9,13 +9,17 @@ from pydantic import ValidationError
 from service.cli import (
     describe,
     doctor,
+    duplicates,
     evaluate,
     gallery,
     index,
+    keys,
     networks,
     search,
     serve,
+    snapshot,
     train,
+    transfer,
     weights,
     whiten,
 )
@@ -32,11 +36,17 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("describe")(describe.describe)
 app.command("networks")(networks.networks)
+app.add_typer(keys.app, name="keys")
 app.add_typer(weights.app, name="weights")
 app.add_typer(train.app, name="train")
 app.command("whiten")(whiten.whiten)
 app.command("evaluate")(evaluate.evaluate)
 app.command("gallery")(gallery.gallery)
+app.command("duplicates")(duplicates.duplicates)
+app.command("snapshot")(snapshot.snapshot)
+app.command("restore")(snapshot.restore)
+app.command("export")(transfer.export)
+app.command("import")(transfer.import_)
 app.command("doctor")(doctor.doctor)
 
 

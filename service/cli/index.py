@@ -1,15 +1,30 @@
 """`pool5 index`."""
 
+import signal
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from index import Job
+from index import Collection, FileOutcome, Job
 from service import logs
-from service.cli.options import ENGINE, CollectionName, Json, print_json, status, takes_settings
-from service.cli.progress import opened, run_job
+from service.cli.options import (
+    ENGINE,
+    CollectionName,
+    Json,
+    SpaceName,
+    print_json,
+    status,
+    takes_settings,
+)
+from service.cli.progress import follow_job, opened, run_job
 from service.engine import DEFAULT, Engine
+from service.forms import validated
+from service.indexing.watching import Watcher
+from service.problems import Problem
+from service.schemas.duplicates import DuplicatesAsked
 from service.settings import Settings
 
 _MANIFESTS = (".jsonl", ".ndjson", ".csv")
@@ -20,22 +35,88 @@ SHOWN_ERRORS = 10
 def index(
     settings: Settings,
     pictures: Annotated[
-        Path, typer.Argument(help="a folder, an archive, or a manifest (.jsonl, .csv)")
-    ],
+        Path | None, typer.Argument(help="a folder, an archive, or a manifest (.jsonl, .csv)")
+    ] = None,
     collection: CollectionName = DEFAULT,
+    retry: Annotated[
+        str | None, typer.Option(metavar="JOB", help="try the failed files of a job again")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="then follow the folder, until Ctrl-C")
+    ] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="with --watch: remove the items of removed files")
+    ] = False,
+    duplicates: Annotated[
+        str, typer.Option(help="allow, flag or reject pictures that duplicate others")
+    ] = "allow",
+    duplicate_threshold: Annotated[
+        float | None,
+        typer.Option(help="cosine from which they do; by default only equal files do"),
+    ] = None,
+    duplicate_space: SpaceName = None,
     json: Json = False,
 ) -> None:
     """Index pictures, with progress. Again: only what is new. Interrupted: it goes on."""
     logs.configure(settings.log_format)
-    source = source_of(pictures)
+    if (pictures is None) == (retry is None):
+        raise Problem("request-invalid", "name what to index, or a job with --retry")
+    if (watch and not (pictures and pictures.is_dir())) or (delete and not watch):
+        raise Problem("request-invalid", "--watch follows a folder, and --delete needs --watch")
+    asked = validated(
+        DuplicatesAsked,
+        {
+            "duplicates": duplicates,
+            "duplicate_threshold": duplicate_threshold,
+            "duplicate_space": duplicate_space,
+        },
+    )
+    if asked.duplicates != "allow" and (watch or retry):
+        raise Problem("request-invalid", "--duplicates goes with neither --watch nor --retry")
     with opened(settings) as engine:
-        job = run_job(engine, engine.catalog.collection(collection), source)
+        if pictures is None:
+            job = follow_job(engine, engine.catalog.jobs.retry(str(retry)))
+        elif watch:
+            follow(engine, engine.catalog.collection(collection), pictures, delete, json)
+            return
+        else:
+            source, found = source_of(pictures), engine.catalog.collection(collection)
+            asked.check(found)
+            if asked.duplicates != "allow":
+                source["duplicates"] = asked.model_dump()
+            job = run_job(engine, found, source)
         if json:
             print_json(outcome(job))
         else:
             report(engine, job)
-    if job.state == "failed":
+    if job.problem:
         raise typer.Exit(1)
+
+
+def follow(
+    engine: Engine, collection: Collection, folder: Path, delete: bool, as_json: bool
+) -> None:
+    """Follow a folder until Ctrl-C or SIGTERM; a line for every file that was new or failed."""
+    watcher = Watcher(engine, collection, folder.resolve(), delete)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda *_: watcher.stopping.set())
+
+    def told(outcome: FileOutcome) -> None:
+        if as_json:
+            typer.echo(dumps(asdict(outcome), ensure_ascii=False))
+        elif outcome.status != "unchanged":
+            why = f": {outcome.detail} ({outcome.code})" if outcome.code else ""
+            status.print(f"{outcome.status} {outcome.reference}{why}", markup=False)
+
+    def removed(count: int) -> None:
+        if as_json:
+            typer.echo(dumps({"status": "removed", "count": count}))
+        elif count:
+            status.print(f"removed {count}")
+
+    watcher.told, watcher.removed = told, removed
+    status.print(f"following {folder}; Ctrl-C ends it", markup=False)
+    watcher.follow()
 
 
 def source_of(pictures: Path) -> dict[str, Any]:
@@ -74,4 +155,5 @@ def report(engine: Engine, job: Job) -> None:
     if job.failed > SHOWN_ERRORS:
         status.print(f"  … and {job.failed - SHOWN_ERRORS} more: GET /v1/jobs/{job.id}/errors")
     if job.problem:
-        status.print(f"the job failed: {job.problem['detail']}", markup=False)
+        again = f"pool5 index --retry {job.id}" if job.state == "failed" else "the same command"
+        status.print(f"the job stopped: {job.problem['detail']}; then {again}", markup=False)

@@ -87,13 +87,18 @@ def run_job(engine: Engine, collection: Collection, source: dict[str, Any]) -> J
         for job in jobs.list(collection.name, 1000)
         if job.state in ("queued", "running") and job.source == source
     ]
-    job = left[-1] if left else jobs.create(collection.name, source)
-    runner = JobRunner(engine)
-    name = next(value for key, value in source.items() if key in ("folder", "manifest", "archive"))
+    return follow_job(engine, left[-1] if left else jobs.create(collection.name, source))
+
+
+def follow_job(engine: Engine, job: Job) -> Job:
+    """Work off a job that is queued, with a progress bar; until it has ended, or has to pause."""
+    jobs, runner = engine.catalog.jobs, JobRunner(engine)
+    kinds = ("folder", "manifest", "archive")
+    name = job.source.get("name") or next(job.source[kind] for kind in kinds if kind in job.source)
     runner.start()
     try:
         with counted(f"indexing {name}") as (progress, task):
-            while job.state in ("queued", "running"):
+            while job.state in ("queued", "running") and not job.problem:
                 time.sleep(0.1)
                 job = jobs.get(job.id)
                 remark = f"{job.failed} failed" if job.failed else ""

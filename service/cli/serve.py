@@ -1,24 +1,23 @@
 """`pool5 serve`."""
 
-import ipaddress
-import signal
-import sys
+import math
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import structlog
 import typer
 import uvicorn
-from fastapi import FastAPI
 
-from service import logs
+from service import logs, tracing
 from service.app import create_app
 from service.cli.gallery import render
 from service.cli.index import report, source_of
 from service.cli.options import all_settings, status, takes_settings
 from service.cli.progress import opened, run_job
+from service.draining import CLOSING_S, Drain, Server
 from service.engine import DEFAULT
+from service.security.callers import check_start, is_loopback
+from service.security.connections import bounded
 from service.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -38,11 +37,13 @@ def serve(
 ) -> None:
     """Start the service: HTTP, search page, indexing jobs."""
     logs.configure(settings.log_format)
-    # uvicorn drains and then raises the signal again: asked to end, we end well.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    if not _is_loopback(settings.host):
+    drain = Drain(settings)
+    logger.info("settings", **settings.shown())
+    tracing.configure(settings)
+    if settings.insecure and not is_loopback(settings.host):
         logger.warning("anyone who reaches this address can read and write", host=settings.host)
     with opened(settings) as engine:
+        check_start(engine.catalog.keys, settings)
         collection = engine.catalog.collection(DEFAULT)
         if demo and index is None:
             index = settings.data / "demo-gallery"
@@ -57,30 +58,20 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=8,
+            http=bounded(settings.header_timeout_s),
+            ws="none",
+            limit_concurrency=settings.max_connections,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
+            timeout_graceful_shutdown=math.ceil(settings.drain_s + CLOSING_S),
         )
         socket = config.bind_socket()
         port = socket.getsockname()[1]
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         status.print(f"[bold]pool5[/] is at http://{host}:{port}/ ({collection.count()} pictures)")
-        _Server(config, app).run(sockets=[socket])
-
-
-class _Server(uvicorn.Server):
-    """Tells the application at once that it is to end, so that streams end and can be drained."""
-
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
-        super().__init__(config)
-        self._app = app
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal came."""
-        self._app.state.stopping.set()
-        super().handle_exit(sig, frame)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        server = Server(config)
+        drain.watch(engine, app, server)
+        server.run(sockets=[socket])
+        drain.served()
+    tracing.close()
+    drain.closed()

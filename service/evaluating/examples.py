@@ -11,7 +11,7 @@ from index.evaluation import Box, Refinement
 from index.evaluation.groundtruth import Judgement
 from index.evaluation.measures import Indexes
 from models import Limits, decode, thumbnail
-from models.extractor import crop
+from models.preparation import crop
 from service.evaluating.report import COMPARED
 from service.evaluating.study import Study, Tried
 from service.indexing.source import printable

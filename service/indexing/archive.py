@@ -1,13 +1,13 @@
 """An uploaded archive, read member by member; nothing of it is ever written to a disk."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 from service.indexing import tarred, zipped
 from service.indexing.member import BROKEN, ArchiveLimits, Members
-from service.indexing.source import Entry, SourceError, given, printable
+from service.indexing.source import Entry, SourceError, given, never, printable
 
 _MAGIC = {
     b"PK\x03\x04": "zip",
@@ -15,6 +15,11 @@ _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
+}
+_NOT_READ = {
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+    b"Rar!\x1a\x07": "RAR",
 }
 
 
@@ -27,17 +32,28 @@ class ArchiveSource:
     archive that is cut off or goes beyond a limit ends with one failing entry.
     """
 
-    def __init__(self, path: Path, max_bytes: int, limits: ArchiveLimits | None = None) -> None:
-        """`max_bytes` is for one member.
+    def __init__(
+        self,
+        path: Path,
+        max_bytes: int,
+        limits: ArchiveLimits | None = None,
+        check: Callable[[], None] = never,
+    ) -> None:
+        """`max_bytes` is for one member; `check` is called often, and may raise to end it.
 
         Raises SourceError `archive-unreadable` or `archive-too-many-entries`.
         """
         self._path = path
         self._max_bytes = max_bytes
         self._limits = limits or ArchiveLimits()
+        self._check = check
         try:
             with path.open("rb") as file:
                 start = file.read(8)
+            for magic, kind in _NOT_READ.items():
+                if start.startswith(magic):
+                    detail = f"{path.name} is packed by {kind}: pack it as zip, tar.gz or tar.xz"
+                    raise SourceError("archive-unreadable", detail)
             self._packing = next((k for magic, k in _MAGIC.items() if start.startswith(magic)), "")
             if self._packing == "zip":
                 zipped.check(path, self._limits)
@@ -66,8 +82,8 @@ class ArchiveSource:
 
     def _members(self, read: bool) -> Members:
         if self._packing == "zip":
-            return zipped.members(self._path, self._max_bytes, self._limits, read)
-        return tarred.members(self._path, self._packing, self._max_bytes, self._limits)
+            return zipped.members(self._path, self._max_bytes, self._limits, self._check, read)
+        return tarred.members(self._path, self._packing, self._max_bytes, self._limits, self._check)
 
     def _entry(self, path: PurePosixPath, reference: str, content: bytes | SourceError) -> Entry:
         return Entry(

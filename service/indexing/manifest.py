@@ -13,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 from index import CollectionError
 from index.item import check_id
 from service.fetch import FetchError
-from service.indexing.roots import open_under, read_under, resolve_under, stamp_of
-from service.indexing.source import Entry, SourceError, given, printable, stable_id
+from service.indexing.roots import Presence, open_under, read_under, resolve_under, stamp_of
+from service.indexing.source import Entry, SourceError, given, never, printable, stable_id
 
 _LONGEST_LINE = 1024 * 1024
 _OWN_FIELDS = ("path", "url", "id", "name", "metadata")
@@ -41,8 +41,10 @@ class ManifestSource:
         *,
         uploaded: bool = False,
         max_bytes: int = _PICTURE_BYTES,
+        check: Callable[[], None] = never,
     ) -> None:
-        """`max_bytes` is for a picture given by path; `fetch` has a limit of its own.
+        """`max_bytes` is for a picture given by path; `fetch` has a limit of its own;
+        `check` is called for every line, and may raise to end it.
 
         Raises SourceError `manifest-not-allowed` where a manifest that was not uploaded is
         outside the roots, and `manifest-unreadable`.
@@ -51,8 +53,10 @@ class ManifestSource:
         self._roots = tuple(roots)
         self._fetch = fetch
         self._max_bytes = max_bytes
+        self._check = check
         self._bases = self._roots if uploaded else (path.parent,)
         # What was uploaded is a file of our own.
+        self._presence = Presence([*self._roots, *self._bases])
         self._readable = (path.parent,) if uploaded else self._roots
         if not uploaded:
             try:
@@ -80,6 +84,7 @@ class ManifestSource:
         with open_under(self._path, self._readable) as file:
             lines, rows = _rows(file)
             while True:
+                self._check()
                 try:
                     row: Row | SourceError = next(rows)
                 except StopIteration:
@@ -122,16 +127,32 @@ class ManifestSource:
         else:
             found = self._found(Path(path or ""))
             source, stamp = f"file:{found}", _stamp(found, row)
-            read = partial(read_under, found, self._roots, self._max_bytes)
+            read = partial(self._read, found)
             name = name or found.name
         shown, item_id = printable(source), item_id or stable_id(source)
-        return Entry(reference, printable(name), item_id, metadata, stamp, shown, read)
+        return Entry(
+            reference,
+            printable(name),
+            item_id,
+            metadata,
+            stamp,
+            shown,
+            read,
+            fetched=url is not None,
+        )
 
     def _found(self, path: Path) -> Path:
         """Where a path of the manifest leads; SourceError where that is outside the roots."""
         places = [base / path for base in self._bases]
         present = (place for place in places if path.is_absolute() or place.exists())
         return resolve_under(next(present, places[0] if places else path), self._roots)
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            return read_under(path, self._roots, self._max_bytes)
+        except SourceError:
+            self._presence.check()
+            raise
 
     def _fetched(self, url: str) -> bytes:
         try:

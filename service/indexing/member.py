@@ -1,6 +1,7 @@
 """What every kind of archive has in common: limits, refusals, and how it breaks."""
 
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -8,7 +9,13 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from service.indexing.source import SourceError, is_hidden, is_never_picture, printable
+from service.indexing.source import (
+    PACKED_SUFFIXES,
+    SourceError,
+    is_hidden,
+    is_never_picture,
+    printable,
+)
 
 # A member's name with its bytes, or with what is wrong with it.
 Members = Generator[tuple[str, bytes | SourceError], None, None]
@@ -18,12 +25,16 @@ BROKEN = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
+    struct.error,
     lzma.LZMAError,
     EOFError,
     OSError,
     NotImplementedError,
     ValueError,
 )
+LZMA_MEMORY = 96 * 1024**2
+"""What unpacking LZMA may take, whose files say themselves how much: `xz -9` takes 65 MiB."""
+
 # The name under which what follows the last readable member is reported.
 REST = "(the rest of the archive)"
 
@@ -68,21 +79,36 @@ def truncated(error: BaseException | str) -> SourceError:
 
 
 def is_passed_over(name: str) -> bool:
-    """Whether a member is hidden or never a picture."""
+    """Whether a member is hidden or never a picture; an archive may hold some, and is refused."""
     path = PurePosixPath(name.replace("\\", "/"))
-    return is_hidden(path) or is_never_picture(path)
+    return is_hidden(path) or (is_never_picture(path) and not _is_archive(path))
 
 
-def unsafe(name: str) -> SourceError | None:
+def _is_archive(path: PurePosixPath) -> bool:
+    return path.suffix.lower() in PACKED_SUFFIXES
+
+
+def refused(name: str) -> SourceError | None:
     r"""What is wrong with a member's name; names are only labels here, but honest ones stay inside.
 
-    >>> [unsafe(name) is None for name in ("a/b.jpg", "/a.jpg", "a/../../b.jpg", "..\\b", "C:\\b")]
+    An archive in an archive is refused: what it unpacks to could only be known by unpacking it.
+
+    >>> [refused(name) is None for name in ("a/b.jpg", "/a.jpg", "a/../../b.jpg", "..\\b", "C:\\b")]
     [True, False, False, False, False]
     """
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or path.as_posix()[1:2] == ":" or "\0" in name:
+    if (
+        path.is_absolute()
+        or ".." in path.parts
+        or path.as_posix()[1:2] == ":"
+        or "\0" in name
+        or not name
+    ):
         detail = f"{printable(name)!r} leads out of the archive"
         return SourceError("archive-member-name-unsafe", detail)
+    if _is_archive(path):
+        detail = f"{printable(name)} is an archive in an archive: unpack it, or send it by itself"
+        return SourceError("archive-member-archive", detail)
     return None
 
 

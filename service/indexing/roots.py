@@ -2,11 +2,11 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from service.indexing.source import SourceError, printable
+from service.indexing.source import SourceError, SourceVanishedError, printable
 
 
 def resolve_under(path: Path, roots: Sequence[Path]) -> Path:
@@ -28,6 +28,33 @@ def resolve_under(path: Path, roots: Sequence[Path]) -> Path:
             "add its folder to POOL5_IMAGE_ROOTS",
         )
     return real
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """What tells a folder from another in its place; None where there is none.
+
+    A volume that is unmounted leaves an empty folder behind: that is another one.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # A name longer than any file system takes, or none.
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else None
+
+
+class Presence:
+    """Folders that were there when reading began, and must be for a file to be called missing."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        seen = {folder: identity_of(folder) for folder in folders}
+        self._identities = {folder: it for folder, it in seen.items() if it is not None}
+
+    def check(self) -> None:
+        """Raise SourceVanishedError where one is gone, or another lies in its place."""
+        for folder, identity in self._identities.items():
+            if identity_of(folder) != identity:
+                detail = f"{printable(str(folder))} is not there any more: bring it back"
+                raise SourceVanishedError("source-vanished", detail)
 
 
 def read_under(path: Path, roots: Sequence[Path], max_bytes: int) -> bytes:
@@ -58,8 +85,8 @@ def open_under(path: Path, roots: Sequence[Path]) -> BinaryIO:
     """
     real, shown = resolve_under(path, roots), printable(str(path))
     try:
-        # Without O_NONBLOCK a pipe that nobody writes to would hold the worker for ever.
-        descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        root = next(root for root in map(Path.resolve, roots) if real.is_relative_to(root))
+        descriptor = _opened(real, root)
     except FileNotFoundError as error:
         raise SourceError("source-file-missing", f"{shown} is not there any more") from error
     except OSError as error:
@@ -69,6 +96,27 @@ def open_under(path: Path, roots: Sequence[Path]) -> BinaryIO:
         os.close(descriptor)
         raise SourceError("source-file-not-regular", f"{shown} is not a regular file")
     return os.fdopen(descriptor, "rb")
+
+
+def _opened(real: Path, root: Path) -> int:
+    """A descriptor of a file, reached from its root folder by folder without following any link.
+
+    What was resolved may have become a link since, at any of its folders; then this is an OSError.
+    """
+    base = root if real != root else root.parent
+    *folders, name = real.relative_to(base).parts
+    passing = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+    at = os.open(base, passing)
+    try:
+        for folder in folders:
+            inner = os.open(folder, passing | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = inner
+        # Without O_NONBLOCK a pipe that nobody writes to would hold the worker for ever.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, dir_fd=at)
+    finally:
+        os.close(at)
 
 
 def stamp_of(path: Path) -> str | None:

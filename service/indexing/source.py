@@ -19,6 +19,7 @@ _NEVER_PICTURES = {
 NEVER_PICTURE_SUFFIXES = frozenset(
     f".{suffix}" for suffixes in _NEVER_PICTURES.values() for suffix in suffixes.split()
 )
+PACKED_SUFFIXES = frozenset(f".{suffix}" for suffix in _NEVER_PICTURES["packed"].split())
 
 
 class SourceError(Exception):
@@ -28,6 +29,18 @@ class SourceError(Exception):
         super().__init__(detail)
         self.code = code
         self.detail = detail
+
+
+class SourceVanishedError(SourceError):
+    """What holds the files is gone, as a volume that was unmounted: none of them has failed."""
+
+
+class Interrupted(Exception):
+    """Raised by the `check` of a source to end it."""
+
+
+def never() -> None:
+    """A `check` that ends nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +56,8 @@ class Entry:
     where it lies (`path`, `folder`): the metadata of an item that is new and has none. `held` is
     how many bytes an entry keeps in memory until it is read.
 
-    `read` gives the bytes or raises SourceError. It may be called from any thread, once, later,
-    also after the iterator has moved on or has been closed.
+    `fetched` says that `read` asks another machine. `read` gives the bytes or raises SourceError;
+    it may be called from any thread, once, also after the iterator has moved on or was closed.
     """
 
     reference: str
@@ -56,14 +69,16 @@ class Entry:
     read: Callable[[], bytes]
     place: Mapping[str, Any] | None = None
     held: int = 0
+    fetched: bool = False
 
 
 class Source(Protocol):
     """Something with pictures in it. Making one raises SourceError where it cannot be read at all.
 
     Once it is made, neither method raises: what is wrong with a part of it is an entry whose
-    `read` says so. Both may be called any number of times; `entries` holds files open until it is
-    exhausted or closed.
+    `read` says so. Two things pass: SourceVanishedError, also from an entry's `read`, says that
+    nothing is left to read, and what the `check` raises that a source is made with. Both methods
+    may be called any number of times; `entries` holds files open until it is exhausted or closed.
     """
 
     def count(self) -> int:
@@ -77,12 +92,16 @@ HANDFUL = 16
 HANDFUL_BYTES = 64 * 1024 * 1024
 
 
-def handfuls(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Entries a few at a time, to be looked up together; fewer where they hold their bytes."""
+def handfuls(entries: Iterable[Entry | None]) -> Iterator[list[Entry]]:
+    """Entries a few at a time, to be looked up together; fewer where they hold their bytes.
+
+    None says that the next one is not there yet: what is there comes at once, if it is nothing.
+    """
     few: list[Entry] = []
     for entry in entries:
-        few.append(entry)
-        if len(few) == HANDFUL or sum(each.held for each in few) >= HANDFUL_BYTES:
+        if entry is not None:
+            few.append(entry)
+        if entry is None or len(few) == HANDFUL or sum(each.held for each in few) >= HANDFUL_BYTES:
             yield few
             few = []
     if few:

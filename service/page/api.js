@@ -1,5 +1,8 @@
 // The service's HTTP interface, and its problems as sentences.
 
+import { events } from "./events.js";
+import * as key from "./key.js";
+
 export class Problem extends Error {
   constructor({ detail, title, status = 0, code = "unknown" }) {
     super(sentence(detail || title || "Something went wrong"));
@@ -27,9 +30,17 @@ const url = (path) => new URL(path, document.baseURI).href;
 const collectionPath = (name) => `v1/collections/${encodeURIComponent(name)}`;
 const itemPath = (collection, id) => `${collectionPath(collection)}/items/${encodeURIComponent(id)}`;
 
+/** What the service answers; where it asks for a key, it is asked again with what the visitor gives. */
 async function reach(path, options) {
+  const response = await sent(path, options);
+  if (response.status !== 401) return response;
+  const { detail = "" } = await response.clone().json().catch(() => ({}));
+  return (await key.ask(sentence(detail))) ? reach(path, options) : response;
+}
+
+async function sent(path, options = {}) {
   try {
-    return await fetch(url(path), options);
+    return await fetch(url(path), { ...options, headers: { ...options.headers, ...key.header() } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     const detail = "The service does not answer. Check that it is running, then try again.";
@@ -38,10 +49,17 @@ async function reach(path, options) {
 }
 
 async function call(path, options) {
+  const response = await answered(path, options);
+  return isJson(response) ? response.json() : {};
+}
+
+const isJson = (response) => response.headers.get("content-type")?.includes("json");
+
+/** An answer that is none of a problem. */
+async function answered(path, options) {
   const response = await reach(path, options);
-  const isJson = response.headers.get("content-type")?.includes("json");
-  const body = isJson ? await response.json() : {};
-  if (response.ok) return body;
+  if (response.ok) return response;
+  const body = isJson(response) ? await response.json() : {};
   const { status } = response;
   const title = `the service answered with status ${status}`;
   throw new Problem({ title, detail: WITHOUT_DETAILS[status], ...body, status });
@@ -95,7 +113,14 @@ export const jobs = async () => (await call("v1/jobs")).jobs;
 export const job = (id) => call(`v1/jobs/${id}`);
 export const jobErrors = async (id) => (await call(`v1/jobs/${id}/errors`)).errors;
 export const cancelJob = (id) => call(`v1/jobs/${id}`, { method: "DELETE" });
-export const jobEvents = (id) => new EventSource(url(`v1/jobs/${id}/events`));
+
+/** What happens to a job, until it has ended or the connection has. */
+export async function* jobEvents(id) {
+  yield* events(await answered(`v1/jobs/${id}/events`));
+}
+
+/** The bytes at an address of the service. */
+export const fetched = async (address) => (await answered(address)).blob();
 
 /** What the service says of itself; a service that is not ready says so in the same shape. */
 export async function ready() {

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { h } from "./dom.js";
+import { show } from "./pictures.js";
 
 const RATIOS = { narrowest: 0.56, widest: 2.2 };
 const shapes = new Map(); // item id -> width / height, as learnt from items and from thumbnails
@@ -13,8 +14,7 @@ const shapes = new Map(); // item id -> width / height, as learnt from items and
 export function card(collection, item, href, onWhy) {
   const said = summary(item.metadata);
   const score = item.score === undefined ? null : scored(item);
-  const src = api.thumbnail(collection, item.id);
-  const image = h("img", { alt: "", loading: "lazy", decoding: "async", draggable: "false", src });
+  const image = h("img", { alt: "", loading: "lazy", decoding: "async", draggable: "false" });
   const element = h("li", { class: "card" },
     h("a", { href, tabindex: "-1", title: item.name },
       h("span", { class: "frame", "data-name": item.name }, image),
@@ -30,6 +30,7 @@ export function card(collection, item, href, onWhy) {
   else if (shapes.has(item.id)) shape(shapes.get(item.id));
   else image.addEventListener("load", () => shape(image.naturalWidth / image.naturalHeight));
   image.addEventListener("error", () => element.classList.add("bare"));
+  show(image, api.thumbnail(collection, item.id));
   return element;
 }
 

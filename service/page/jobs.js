@@ -5,9 +5,10 @@ import { announce } from "./dom.js";
 import { Task } from "./tasks.js";
 
 const LOOK_AGAIN_MS = 5000;
+const FOLLOW_AGAIN_MS = 2000;
 const MAX_STREAMS = 3; // A browser opens six connections to a host in all.
 const tasks = new Map(); // job id -> Task, unfinished or finished while the page was open
-const streams = new Map(); // job id -> EventSource
+const streams = new Set(); // ids of jobs that are followed
 let onGrowth = () => {};
 
 /** Watch jobs for as long as the page is open; `onGrowth(over)` hears that they index, or are over. */
@@ -33,25 +34,44 @@ const isRunning = (job) => ["queued", "running"].includes(job.state);
 export function watch(job) {
   update(job);
   if (streams.has(job.id) || !isRunning(job) || streams.size >= MAX_STREAMS) return;
-  const stream = api.jobEvents(job.id);
-  streams.set(job.id, stream);
-  stream.addEventListener("progress", (event) => update(JSON.parse(event.data)));
-  stream.addEventListener("end", (event) => end(JSON.parse(event.data)));
+  follow(job.id);
+}
+
+/** Follow a job through breaks of the connection, until it has ended or is not to be had any more. */
+async function follow(id) {
+  streams.add(id);
+  let over = false;
+  while (!over) {
+    try {
+      for await (const { event, data } of api.jobEvents(id)) {
+        over = event === "end";
+        if (over) end(data);
+        else update(data);
+      }
+    } catch (error) {
+      over = [401, 403, 404].includes(error.status);
+    }
+    if (!over) await new Promise((resume) => setTimeout(resume, FOLLOW_AGAIN_MS));
+  }
+  streams.delete(id);
 }
 
 function end(job) {
-  streams.get(job.id)?.close();
-  streams.delete(job.id);
   update(job);
   announce(`Indexing ${job.state}: ${job.done} pictures, ${job.failed} failed`);
   onGrowth(true);
 }
 
+function titleOf(job) {
+  const { name, folder, manifest, find_duplicates: duplicates } = job.source ?? {};
+  if (duplicates) return `Looking for duplicates in ${job.collection}`;
+  const source = name ?? (folder ?? manifest ?? "pictures").split("/").at(-1);
+  return `Indexing ${source} into ${job.collection}`;
+}
+
 function update(job) {
   if (!tasks.has(job.id)) {
-    const { name, folder, manifest } = job.source ?? {};
-    const source = name ?? (folder ?? manifest ?? "pictures").split("/").at(-1);
-    tasks.set(job.id, new Task(`Indexing ${source} into ${job.collection}`, {
+    tasks.set(job.id, new Task(titleOf(job), {
       onCancel: () => api.cancelJob(job.id).then(update),
       onErrors: () => api.jobErrors(job.id),
     }));

@@ -7,6 +7,7 @@ import { $, h, plural } from "./dom.js";
 import * as gallery from "./gallery.js";
 import * as incoming from "./incoming.js";
 import * as jobs from "./jobs.js";
+import * as key from "./key.js";
 import * as notices from "./notices.js";
 import * as query from "./query.js";
 import * as ranking from "./ranking.js";
@@ -149,6 +150,7 @@ async function begin() {
 }
 
 function start() {
+  key.start();
   const begun = begin();
   gallery.start();
   results.start();
@@ -168,7 +170,7 @@ function start() {
     (list.querySelector('a[tabindex="0"]') ?? $("content")).focus();
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || event.defaultPrevented || $("why").open) return;
+    if (event.key !== "Escape" || event.defaultPrevented || $("why").open || $("key").open) return;
     $("drop").hidden = true;
     if (isSearch(address()) && !query.clearRegion()) go({ item: undefined, upload: undefined, region: undefined });
   });

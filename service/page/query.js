@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { $, announce, h, plural } from "./dom.js";
+import { show } from "./pictures.js";
 import { RegionBox, described } from "./region.js";
 
 let box;
@@ -62,13 +63,14 @@ function showOne(source, name) {
   const picture = $("query-picture");
   $("stage").hidden = false;
   $("positives").hidden = true;
-  if (picture.getAttribute("src") === source) {
+  if (picture.dataset.source === source) {
     if (picture.naturalWidth) enableRegion();
     return;
   }
   $("stage").classList.remove("without-picture");
   $("stage-note").hidden = true;
-  Object.assign(picture, { src: source, alt: name });
+  picture.alt = name;
+  show(picture, source);
 }
 
 function positive(name, preview, onclick) {

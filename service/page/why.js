@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { $, h, problemBlock } from "./dom.js";
 import { described, paint } from "./heatmap.js";
+import * as pictures from "./pictures.js";
 
 const title = (name) => name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
 const percent = (share) => `${Math.round(share * 100)} %`;
@@ -29,7 +30,7 @@ export async function show(collection, query, neighbour, { space, region }) {
   $("why-score").textContent = "";
   $("why-problem").replaceChildren();
   const sides = {
-    query: side("why-query", $("query-picture").src, $("query-picture").alt || "The query"),
+    query: side("why-query", $("query-picture").dataset.source, $("query-picture").alt || "The query"),
     neighbour: side("why-neighbour", api.thumbnail(collection, neighbour.id), neighbour.name),
   };
   outline(sides.query, region, "searched");
@@ -51,11 +52,12 @@ export async function show(collection, query, neighbour, { space, region }) {
 
 /** One picture with a canvas over it. */
 function side(id, source, name) {
-  const image = h("img", { src: source, alt: name });
+  const image = h("img", { alt: name });
   const canvas = h("canvas", { role: "img", hidden: true });
   const frame = h("div", { class: "why-frame" }, image, canvas);
   const shape = () => frame.style.setProperty("--ratio", (image.naturalWidth / image.naturalHeight).toFixed(4));
   image.addEventListener("load", shape);
+  pictures.show(image, source);
   $(id).querySelector(".why-frame").replaceWith(frame);
   $(id).querySelector("figcaption b").textContent = name;
   return { frame, canvas };

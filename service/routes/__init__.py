@@ -8,12 +8,25 @@ from index import Collection
 from service.engine import Engine
 
 
-def _engine(request: Request) -> Engine:
+async def _engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
 
 
 EngineDep = Annotated[Engine, Depends(_engine)]
+
+
+async def _searches(engine: EngineDep) -> None:
+    engine.queries.check()
+
+
+async def _uploads(engine: EngineDep) -> None:
+    engine.uploads.check()
+
+
+SEARCHES = Depends(_searches)
+UPLOADS = Depends(_uploads)
+"""Refuse a request before anything is looked up or received for it, where there are too many."""
 
 
 def _collection(

@@ -1,6 +1,6 @@
 """`/v1/collections`: making, describing and dropping collections."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from index import Collection
@@ -11,17 +11,24 @@ from service.routes import CollectionDep, EngineDep
 from service.schemas.collections import (
     CollectionBody,
     CollectionsBody,
+    IndexBody,
     IndexPolicy,
     NewCollection,
     SpaceBody,
 )
+from service.security.access import CallerDep
+from service.security.audit import note
 
 router = APIRouter(prefix="/v1", tags=["collections"])
 
 
-@router.post("/collections", status_code=201, responses=problems(400, 404, 409, 422))
-async def create_collection(engine: EngineDep, new: NewCollection) -> CollectionBody:
+@router.post("/collections", status_code=201, responses=problems(400, 404, 409, 422, 503, 507))
+async def create_collection(
+    engine: EngineDep, caller: CallerDep, request: Request, new: NewCollection
+) -> CollectionBody:
     """Make a collection. It stays pinned to the weights that are found for it now."""
+    note(request, collection=new.name[:100])
+    caller.check(new.name)
 
     def create() -> CollectionBody:
         made = engine.create_collection(
@@ -39,9 +46,10 @@ async def create_collection(engine: EngineDep, new: NewCollection) -> Collection
 
 
 @router.get("/collections")
-def list_collections(engine: EngineDep) -> CollectionsBody:
-    """All collections."""
-    return CollectionsBody(collections=[_body(found) for found in engine.catalog.collections()])
+def list_collections(engine: EngineDep, caller: CallerDep) -> CollectionsBody:
+    """All collections that the caller may read."""
+    found = (one for one in engine.catalog.collections() if caller.reaches(one.name))
+    return CollectionsBody(collections=[_body(one) for one in found])
 
 
 @router.get("/collections/{collection}", responses=problems(404))
@@ -50,7 +58,7 @@ def get_collection(collection: CollectionDep) -> CollectionBody:
     return _body(collection)
 
 
-@router.delete("/collections/{collection}", status_code=204, responses=problems(404))
+@router.delete("/collections/{collection}", status_code=204, responses=problems(404, 503, 507))
 def drop_collection(engine: EngineDep, collection: CollectionDep) -> None:
     """Drop a collection with its items, descriptors, kept pictures and jobs."""
     jobs = engine.catalog.jobs.list(collection.name, 10_000)
@@ -71,7 +79,7 @@ def _body(collection: Collection) -> CollectionBody:
                 dim=space.dim,
                 dtype=space.dtype,
                 weights=space.origin["weights"],
-                index=status["spaces"][name],
+                index=IndexBody(**status["spaces"][name]),
             )
             for name, space in collection.spaces.items()
         },

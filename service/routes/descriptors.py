@@ -1,21 +1,23 @@
 """`POST /v1/descriptors`: the feature-extraction service by itself."""
 
 import io
+from functools import partial
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from service import forms
+from service.clock import Clock
 from service.engine import Engine
 from service.problems import KNOWN, Problem, problem_of
 from service.query import describe
-from service.routes import EngineDep
+from service.routes import SEARCHES, EngineDep
 from service.schemas.base import ProblemBody
 from service.schemas.networks import DescriptorsBody
+from service.security.access import charge
 
 router = APIRouter(prefix="/v1", tags=["descriptors"])
 
@@ -36,10 +38,11 @@ MOST_NUMBERS = 4_000_000
 
 @router.post(
     "/descriptors",
+    dependencies=[SEARCHES],
     openapi_extra=forms.described(_FIELDS, ["files", "spec"]),
     response_model=DescriptorsBody,
     responses={
-        **forms.problems(400, 404, 409, 413, 415, 422, 429),
+        **forms.problems(400, 404, 409, 413, 415, 422, 429, 503, 504),
         200: {"content": {"application/x-npy": {"schema": forms.PICTURE}}},
     },
 )
@@ -54,8 +57,10 @@ async def describe_pictures(engine: EngineDep, request: Request) -> Any:
         uploads = forms.files(form, "files", "file")
         if not uploads or not isinstance(given.get("spec"), str):
             raise Problem("request-invalid", "send at least one picture in `files`, and a `spec`")
+        charge(request, len(uploads))
         weights = str(given.get("weights", "auto"))
-        body = await run_in_threadpool(_describe, engine, given["spec"], weights, uploads)
+        work = partial(_describe, engine, given["spec"], weights, uploads)
+        body = await engine.queries.run(request, work)
     if not npy:
         return body
     failed = next((problem for problem in body.problems if problem), None)
@@ -68,7 +73,7 @@ async def describe_pictures(engine: EngineDep, request: Request) -> Any:
 
 
 def _describe(
-    engine: Engine, spec: str, weights: str, uploads: list[UploadFile]
+    engine: Engine, spec: str, weights: str, uploads: list[UploadFile], clock: Clock
 ) -> DescriptorsBody:
     extractor = engine.extractor_of_spec(spec, weights)
     space = extractor.spaces[""]
@@ -83,7 +88,7 @@ def _describe(
     for upload in uploads:
         try:
             content = upload.file.read(engine.limits.max_bytes + 1)
-            descriptors.append(describe(engine, extractor, content)[""].tolist())
+            descriptors.append(describe(engine, extractor, content, clock=clock)[""].tolist())
             problems.append(None)
         except KNOWN as error:
             descriptors.append(None)

@@ -1,23 +1,29 @@
 """`/v1/collections/{c}/items`: uploading, reading, changing and removing items."""
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from index import Collection, CollectionError, Item
+from index import Collection, CollectionError, DuplicateCheck, Item
 from service import forms
+from service.clock import Clock
 from service.engine import Engine
 from service.indexing.source import Entry, SourceError
 from service.ingest import ingest
 from service.problems import Problem, details, status_of
-from service.routes import CollectionDep, EngineDep
+from service.routes import UPLOADS, CollectionDep, EngineDep
 from service.schemas.base import ProblemBody
+from service.schemas.duplicates import DuplicateBody, DuplicatesAsked
 from service.schemas.items import ItemBody, ItemsBody, MetadataPatch, OutcomeBody, OutcomesBody
+from service.security.access import charge
+from service.security.audit import MOST_IDS, note
 
 router = APIRouter(prefix="/v1/collections/{collection}/items", tags=["items"])
 
@@ -28,6 +34,7 @@ _FIELDS = {
         "description": "JSON: one object for all pictures, or a list with one for each",
         "examples": ['{"colour": "red"}', '[{"n": 1}, {"n": 2}]'],
     },
+    **forms.DUPLICATES,
     "ids": {
         "type": "string",
         "description": "JSON: an id for each",
@@ -35,11 +42,23 @@ _FIELDS = {
     },
 }
 
+_LINK = {
+    "operationId": "get_item_v1_collections__collection__items__item__get",
+    "parameters": {
+        "collection": "$request.path.collection",
+        "item": "$response.body#/items/0/id",
+    },
+}
+
 
 @router.post(
     "",
+    dependencies=[UPLOADS],
     openapi_extra=forms.described(_FIELDS, ["files"]),
-    responses=forms.problems(400, 404, 409, 413, 415, 422, 429),
+    responses={
+        200: {"links": {"item": _LINK}},
+        **forms.problems(400, 404, 409, 413, 415, 422, 429, 503, 504, 507),
+    },
 )
 async def upload_items(
     engine: EngineDep, collection: CollectionDep, request: Request
@@ -47,14 +66,25 @@ async def upload_items(
     """Index pictures. When the answer arrives, every picture in it that did not fail is on disk.
 
     `metadata` is one object for all pictures or a list with one for each; `ids` likewise a list.
-    Without an id the content decides: the same picture again is `unchanged`.
+    Without an id the content decides: the same picture again is `unchanged`. With `duplicates`
+    pictures are compared with all items and with each other: a duplicate fails with the code
+    `duplicate` (`reject`), or is added and marked (`flag`); `duplicate_of` names the other item.
     """
     async with forms.multipart(request, engine.settings.max_files) as form:
         uploads = forms.files(form, "files", "file")
         if not uploads:
             raise Problem("request-invalid", "send at least one picture in the field `files`")
+        charge(request, len(uploads))
         entries = _entries(engine, uploads, form)
-        outcomes = await run_in_threadpool(_index, engine, collection, entries)
+        asked = {n: v for n, v in forms.fields(form).items() if n in DuplicatesAsked.model_fields}
+        check = forms.validated(DuplicatesAsked, asked).check(collection)
+        work = partial(_index, engine, collection, entries, check)
+        outcomes = await engine.uploads.run(request, work)
+    note(
+        request,
+        items=[outcome.id for outcome in outcomes[:MOST_IDS]],
+        counts=Counter(outcome.status for outcome in outcomes),
+    )
     return OutcomesBody(items=outcomes)
 
 
@@ -112,8 +142,15 @@ def display_name(file_name: str | None) -> str:
     return printable[:200] or "upload"
 
 
-def _index(engine: Engine, collection: Collection, entries: list[Entry]) -> list[OutcomeBody]:
-    outcomes = [outcome for commit in ingest(engine, collection, entries) for outcome in commit]
+def _index(
+    engine: Engine,
+    collection: Collection,
+    entries: list[Entry],
+    check: DuplicateCheck | None,
+    clock: Clock,
+) -> list[OutcomeBody]:
+    commits = ingest(engine, collection, entries, lane="upload", clock=clock, duplicates=check)
+    outcomes = [outcome for commit in commits for outcome in commit]
     if collection.needs_compaction():
         engine.compact_soon(collection)
     return [
@@ -122,6 +159,7 @@ def _index(engine: Engine, collection: Collection, entries: list[Entry]) -> list
             id=outcome.item_id,
             status=outcome.status,
             problem=_problem(outcome.code, outcome.detail),
+            duplicate_of=DuplicateBody(**asdict(outcome.duplicate)) if outcome.duplicate else None,
         )
         for entry, outcome in zip(entries, outcomes, strict=True)
     ]
@@ -140,6 +178,7 @@ def list_items(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str | None, Query(description="`next` of the page before")] = None,
     filter: Annotated[str | None, Query(description="on metadata, as JSON")] = None,  # noqa: A002
+    flagged: Annotated[bool | None, Query(description="only duplicates, or only others")] = None,
 ) -> ItemsBody:
     """A page of items in the order of their ids."""
     terms: Mapping[str, Any] | None = None
@@ -148,7 +187,7 @@ def list_items(
         if not isinstance(parsed, dict):
             raise CollectionError("filter-invalid", "a filter is a JSON object")
         terms = parsed
-    found = collection.items(after=after, limit=limit + 1, filter=terms)
+    found = collection.items(after=after, limit=limit + 1, filter=terms, flagged=flagged)
     page = found[:limit]
     return ItemsBody(
         items=[_body(item) for item in page], next=page[-1].id if len(found) > limit else None
@@ -161,13 +200,13 @@ def get_item(collection: CollectionDep, item: str) -> ItemBody:
     return _body(collection.get(item))
 
 
-@router.patch("/{item}", responses=forms.problems(400, 404, 422))
+@router.patch("/{item}", responses=forms.problems(400, 404, 422, 503, 507))
 def patch_item(collection: CollectionDep, item: str, patch: MetadataPatch) -> ItemBody:
     """Change metadata by a JSON merge patch (RFC 7396)."""
     return _body(collection.patch(item, patch.metadata))
 
 
-@router.delete("/{item}", status_code=204, responses=forms.problems(404))
+@router.delete("/{item}", status_code=204, responses=forms.problems(404, 503, 507))
 def remove_item(collection: CollectionDep, item: str) -> None:
     """Remove an item; when the answer arrives, no search finds it any more."""
     if not collection.remove([item])[0]:
@@ -202,4 +241,5 @@ def _body(item: Item) -> ItemBody:
         height=item.height,
         metadata=dict(item.metadata),
         added_at=item.added_at,
+        duplicate_of=DuplicateBody(**item.duplicate_of) if item.duplicate_of else None,
     )

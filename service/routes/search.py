@@ -1,17 +1,21 @@
 """`POST /v1/collections/{c}/search`: by upload, item, URL, region, several pictures."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 
-from index import Verification
+from index import Collection, Verification
 from service import forms
+from service.clock import Clock
+from service.engine import Engine
 from service.problems import Problem
-from service.query import Example, Query, search
-from service.routes import CollectionDep, EngineDep
+from service.query import Answer, Example, Query, search
+from service.routes import SEARCHES, CollectionDep, EngineDep
 from service.schemas.search import NeighbourBody, NeighboursBody, Reference, SearchBody, TookBody
+from service.security.access import charge
 
 router = APIRouter(prefix="/v1", tags=["search"])
 
@@ -53,22 +57,25 @@ MAX_QUERY_FILES = 32
 
 @router.post(
     "/collections/{collection}/search",
+    dependencies=[SEARCHES],
     openapi_extra=forms.described(_FIELDS, ["file"], SearchBody.__name__),
-    responses=forms.problems(400, 403, 404, 409, 413, 415, 422, 429, 504),
+    responses=forms.problems(400, 403, 404, 409, 413, 415, 422, 429, 503, 504),
 )
 async def search_collection(
     engine: EngineDep, collection: CollectionDep, request: Request
 ) -> NeighboursBody:
     """The neighbours of an upload, an item, a URL, or of positives and negatives."""
-    pictures: list[bytes] = []
     if request.headers.get("content-type", "").startswith("application/json"):
         body = forms.validated(SearchBody, await forms.json_body(request))
+        work = partial(_search, engine, collection, body, [])
+        answer = await engine.queries.run(request, work)
     else:
         async with forms.multipart(request, MAX_QUERY_FILES) as form:
             body = forms.validated(SearchBody, forms.fields(form))
-            limit = engine.settings.max_picture_bytes + 1
-            pictures = [await upload.read(limit) for upload in forms.files(form, "file", "files")]
-    answer = await run_in_threadpool(search, engine, collection, _query(body, pictures))
+            uploads = forms.files(form, "file", "files")
+            charge(request, len(uploads))
+            work = partial(_search, engine, collection, body, uploads)
+            answer = await engine.queries.run(request, work)
     return NeighboursBody(
         neighbours=[
             NeighbourBody(
@@ -87,6 +94,19 @@ async def search_collection(
         took_ms=TookBody(**{stage: round(ms, 3) for stage, ms in answer.took_ms.items()}),
         more=answer.more,
     )
+
+
+def _search(
+    engine: Engine,
+    collection: Collection,
+    body: SearchBody,
+    uploads: Sequence[UploadFile],
+    clock: Clock,
+) -> Answer:
+    # Read only now: pictures of requests that wait are not held in memory.
+    limit = engine.settings.max_picture_bytes + 1
+    pictures = [upload.file.read(limit) for upload in uploads]
+    return search(engine, collection, _query(body, pictures), clock)
 
 
 def _query(body: SearchBody, pictures: Sequence[bytes]) -> Query:

@@ -13,6 +13,8 @@ Region = Annotated[
     ),
 ]
 Keep = Literal["nothing", "thumbnail", "original"]
+LARGEST_INTEGER = 2**63 - 1
+"""That SQLite can compare with."""
 ItemId = Annotated[str, Field(min_length=1, max_length=200, examples=["4f0c9a6e7d21"])]
 
 

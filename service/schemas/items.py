@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from service.schemas.base import ItemId, Metadata, ProblemBody, Strict
+from service.schemas.duplicates import DuplicateBody
 
 
 class ItemBody(BaseModel):
@@ -19,6 +20,9 @@ class ItemBody(BaseModel):
     height: int = Field(examples=[900])
     metadata: Metadata = Field(examples=[{"colour": "red"}])
     added_at: datetime
+    duplicate_of: DuplicateBody | None = Field(
+        None, description="what it was flagged as a duplicate of when it was added"
+    )
 
 
 class ItemsBody(BaseModel):
@@ -41,6 +45,7 @@ class OutcomeBody(BaseModel):
     id: str | None
     status: Literal["added", "unchanged", "replaced", "failed"]
     problem: ProblemBody | None = None
+    duplicate_of: DuplicateBody | None = None
 
 
 class OutcomesBody(BaseModel):

@@ -5,18 +5,21 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.schemas.base import ProblemBody, Strict
+from service.schemas.base import ProblemBody
+from service.schemas.duplicates import DuplicatesAsked
 
 
-class NewJob(Strict):
+class NewJob(DuplicatesAsked):
     """A batch-indexing job over files that the service can read itself."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"folder": "/pictures/shoes"}]}
     )
-    folder: str | None = Field(None, description="a folder under an allowed root")
+    folder: str | None = Field(None, min_length=1, description="a folder under an allowed root")
     manifest: str | None = Field(
-        None, description="JSON Lines or CSV of paths or URLs: a file under an allowed root"
+        None,
+        min_length=1,
+        description="JSON Lines or CSV of paths or URLs: a file under an allowed root",
     )
 
 
@@ -31,9 +34,12 @@ class JobBody(BaseModel):
     done: int
     failed: int
     unchanged: int
+    retries: int = Field(0, description="how often its failed files were tried again")
     rate: float | None = Field(description="files per second over the last seconds")
     eta_s: float | None
-    problem: ProblemBody | None = None
+    problem: ProblemBody | None = Field(
+        None, description="why the job failed, or why one that is queued waits"
+    )
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

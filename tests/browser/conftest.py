@@ -56,7 +56,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, pictures: dict[str, Path]) -> Iterator[str]:
     """The address of a real `pool5 serve` whose collection `default` holds the pictures."""
-    folder = tmp_path_factory.mktemp("service")
+    with serving(tmp_path_factory.mktemp("service")) as address:
+        upload(address, pictures)
+        yield address
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address of a real `pool5 serve` whose data are in `folder / "data"`."""
     address = f"http://127.0.0.1:{_free_port()}/"
     settings = {
         "POOL5_DATA": str(folder / "data"),
@@ -73,7 +80,6 @@ def service(tmp_path_factory: pytest.TempPathFactory, pictures: dict[str, Path])
         )
         try:
             _wait_until_ready(process, address, folder / "log")
-            _upload(address, pictures)
             yield address
         finally:
             process.terminate()
@@ -96,10 +102,13 @@ def _wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path)
     pytest.fail(f"the service did not become ready:\n{log.read_text()[-4000:]}")
 
 
-def _upload(address: str, pictures: dict[str, Path]) -> None:
+def upload(address: str, pictures: dict[str, Path], key: str = "") -> None:
+    """Index pictures into `default`."""
     files = [("files", (name, path.read_bytes())) for name, path in pictures.items()]
     url = f"{address}v1/collections/default/items"
-    outcomes = httpx.post(url, files=files, timeout=60).raise_for_status().json()["items"]
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    answer = httpx.post(url, files=files, headers=headers, timeout=60)
+    outcomes = answer.raise_for_status().json()["items"]
     assert {outcome["status"] for outcome in outcomes} == {"added"}
 
 

@@ -31,7 +31,7 @@ def test_nothing_is_published_beyond_the_loopback_interface(name: str) -> None:
 def test_every_volume_is_declared_or_a_file_of_the_repository(name: str) -> None:
     for volume in SERVICES[name]["volumes"]:
         source = volume.partition(":")[0]
-        assert source in COMPOSE["volumes"] or (ROOT / source).is_file()
+        assert source in COMPOSE["volumes"] or (ROOT / source).exists()
 
 
 def test_every_image_is_built_here_or_pinned() -> None:
@@ -40,13 +40,25 @@ def test_every_image_is_built_here_or_pinned() -> None:
         if "build" in service:
             assert service["build"]["target"] in stages
         else:
-            assert re.search(r":v\d+\.\d+\.\d+$", service["image"])
+            assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
 
 
 def test_every_variable_is_a_setting() -> None:
     names = re.findall(r"\bPOOL5_(\w+):", TEXT)
     assert names
     assert {name.lower() for name in names} <= set(Settings.model_fields)
+
+
+def test_a_service_without_keys_is_published_on_the_loopback_only() -> None:
+    for service in SERVICES.values():
+        if service.get("environment", {}).get("POOL5_INSECURE"):
+            assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_prometheus_calls_the_service_by_a_name_that_it_goes_by() -> None:
+    prometheus = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())
+    (target,) = prometheus["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert target.partition(":")[0] in SERVICES["pool5"]["environment"]["POOL5_HOSTS"].split(",")
 
 
 def test_only_the_cpu_service_starts_unasked() -> None:

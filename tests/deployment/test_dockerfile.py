@@ -87,6 +87,11 @@ def test_every_variable_that_the_image_sets_is_a_setting() -> None:
     assert {name.lower() for name in names} <= set(Settings.model_fields)
 
 
+def test_the_image_lets_nobody_in_by_itself() -> None:
+    assert "POOL5_INSECURE" not in DOCKERFILE
+    assert "POOL5_HOST=0.0.0.0" in DOCKERFILE
+
+
 def test_the_entry_point_is_the_projects_script() -> None:
     entrypoint = re.search(r"^ENTRYPOINT (.*)$", DOCKERFILE, re.M)
     assert entrypoint

@@ -41,6 +41,15 @@ def wait_until_healthy(service: subprocess.Popen[bytes], check: list[str]) -> fl
     return time.monotonic() - started
 
 
+def assert_locked(command: list[str]) -> str:
+    """Without a key it does not start; the secret of one that then lets it."""
+    refused = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert refused.returncode == 2, refused
+    assert "pool5 keys add" in refused.stderr, refused.stderr
+    add = [command[0], "keys", "add", "trial", "--scope", "write"]
+    return subprocess.run(add, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def upload_and_search(client: httpx.Client) -> None:
     pictures = {
         "red.png": picture("red", (20, 20, 200, 120)),
@@ -62,10 +71,13 @@ def upload_and_search(client: httpx.Client) -> None:
 def main() -> None:
     image = json.loads(sys.argv[1])["Docker"]["config"]
     assert_confined()
+    secret = assert_locked(image["Entrypoint"] + image["Cmd"])
     service = subprocess.Popen(image["Entrypoint"] + image["Cmd"])
     print(f"healthy after {wait_until_healthy(service, image['Healthcheck']['Test'][1:]):.1f} s")
     with httpx.Client(
-        base_url=f"http://127.0.0.1:{os.environ['POOL5_PORT']}", timeout=60
+        base_url=f"http://127.0.0.1:{os.environ['POOL5_PORT']}",
+        timeout=60,
+        headers={"Authorization": f"Bearer {secret}"},
     ) as client:
         upload_and_search(client)
         assert "<html" in client.get("/").raise_for_status().text

@@ -80,19 +80,3 @@ def test_an_acknowledged_upload_survives_a_kill(tmp_path: Path) -> None:
                 "/v1/collections/default/search", json={"item": item, "k": 20}
             )
             assert len(found.json()["neighbours"]) == len(acknowledged) - 1
-
-
-def test_a_terminated_service_ends_by_itself_and_soon(tmp_path: Path) -> None:
-    with Server(tmp_path / "data") as server:
-        server.process.terminate()
-        assert server.process.wait(15) == 0
-
-
-def test_an_open_event_stream_does_not_hold_up_the_end(tmp_path: Path, folder: Path) -> None:
-    with Server(tmp_path / "data", "--image-roots", str(folder)) as server:
-        address = "/v1/collections/default/jobs"
-        job = server.client.post(address, json={"folder": str(folder)}).json()
-        with server.client.stream("GET", f"/v1/jobs/{job['id']}/events") as stream:
-            next(stream.iter_text())
-            server.process.terminate()
-            assert server.process.wait(7) == 0

@@ -24,6 +24,15 @@ def units(seed: int, n: int, dim: int = DIM) -> Vector:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+def clustered(seed: int, n: int, dim: int, clusters: int) -> Vector:
+    """Unit vectors (n, dim) float32 about random centres, as descriptors lie; of another `seed`
+    others about the same centres."""
+    rng = np.random.default_rng(seed)
+    centres = units(2, clusters, dim)[rng.integers(0, clusters, n)]
+    rows = centres + 0.6 / np.sqrt(dim) * rng.standard_normal((n, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
 def content(seed: int) -> str:
     """What stands for the SHA-256 of a picture."""
     return f"{seed:064x}"

@@ -1,15 +1,20 @@
+from dataclasses import replace
+from unittest import mock
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+import index.delta
 from index.delta import Delta
-from tests.index.making import units
+from index.keyset import KeySet
+from tests.index.making import HIGH, LOW, units
 
-DIMS = {"high": 16, "low": 8}
+SPACES = {"high": replace(HIGH, dtype="float32"), "low": LOW}
 
 
 def _vectors(seed: int, n: int) -> dict:
-    return {space: units(seed, n, dim) for space, dim in DIMS.items()}
+    return {space: units(seed, n, described.dim) for space, described in SPACES.items()}
 
 
 def _keys(*keys: int) -> np.ndarray:
@@ -17,30 +22,34 @@ def _keys(*keys: int) -> np.ndarray:
 
 
 def test_an_empty_delta_finds_nothing() -> None:
-    keys, scores = Delta.empty(DIMS).search("high", units(1, 1)[0], 10, None)
+    keys, scores = Delta.empty(SPACES).search("high", units(1, 1)[0], 10, None)
     assert keys.size == scores.size == 0
 
 
 def test_an_older_delta_does_not_see_what_was_added_since() -> None:
-    older = Delta.empty(DIMS).extended(np.arange(1, 5), _vectors(1, 4))
+    older = Delta.empty(SPACES).extended(np.arange(1, 5), _vectors(1, 4))
     newer = older.extended(np.arange(5, 8), _vectors(2, 3))
     assert older.keys.tolist() == [1, 2, 3, 4]
     assert newer.keys.tolist() == [1, 2, 3, 4, 5, 6, 7]
-    assert np.array_equal(newer.vectors("low")[:4], older.vectors("low"))
+    query = units(9, 1, LOW.dim)[0]
+    assert sorted(older.search("low", query, 10, None)[0]) == [1, 2, 3, 4]
+    assert sorted(newer.search("low", query, 10, None)[0]) == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_extending_an_older_delta_again_does_not_touch_the_newer() -> None:
-    older = Delta.empty(DIMS).extended(np.arange(1, 5), _vectors(1, 4))
+    older = Delta.empty(SPACES).extended(np.arange(1, 5), _vectors(1, 4))
     older = older.extended(_keys(5), _vectors(2, 1))  # now there is room behind it
     first = older.extended(_keys(6), _vectors(3, 1))
     second = older.extended(_keys(7), _vectors(4, 1))
     assert first.keys.tolist() == [1, 2, 3, 4, 5, 6]
     assert second.keys.tolist() == [1, 2, 3, 4, 5, 7]
-    assert np.array_equal(first.vectors("high")[-1], _vectors(3, 1)["high"][0])
+    newest, scores = first.search("high", _vectors(3, 1)["high"][0], 1, None)
+    assert newest.tolist() == [6]
+    assert np.allclose(scores, 1)
 
 
 def test_removed_items_are_not_found_and_the_older_delta_still_has_them() -> None:
-    delta = Delta.empty(DIMS).extended(np.arange(1, 5), _vectors(1, 4))
+    delta = Delta.empty(SPACES).extended(np.arange(1, 5), _vectors(1, 4))
     without = delta.without(_keys(2, 99))
     query = units(9, 1)[0]
     assert sorted(without.search("high", query, 10, None)[0]) == [1, 3, 4]
@@ -49,21 +58,29 @@ def test_removed_items_are_not_found_and_the_older_delta_still_has_them() -> Non
 
 @given(
     n=st.integers(1, 40),
+    sealed=st.sampled_from([0, 3, 20]),
     removed=st.sets(st.integers(1, 40)),
     allowed=st.none() | st.sets(st.integers(1, 60)),
     k=st.integers(1, 50),
     seed=st.integers(0, 1000),
 )
 def test_a_search_gives_the_k_best_of_what_is_alive_and_allowed(
-    n: int, removed: set[int], allowed: set[int] | None, k: int, seed: int
+    n: int, sealed: int, removed: set[int], allowed: set[int] | None, k: int, seed: int
 ) -> None:
     vectors = _vectors(seed, n)
-    delta = Delta.empty(DIMS).extended(np.arange(1, n + 1), vectors).without(_keys(*removed))
+    with mock.patch.object(index.delta, "BLOCK_ROWS", 7):
+        delta = Delta.empty(SPACES)
+        for at in range(0, n, 10):
+            new = {space: rows[at : at + 10] for space, rows in vectors.items()}
+            delta = delta.extended(np.arange(at + 1, min(at + 10, n) + 1), new)
+    delta = delta.without(_keys(*removed)).beyond(sealed)
     query = units(seed + 1, 1)[0]
-    eligible = set(range(1, n + 1)) - removed
+    eligible = set(range(sealed + 1, n + 1)) - removed
+    assert delta.keys.tolist() == sorted(eligible)
+    assert len(delta) == len(eligible)
     if allowed is not None:
         eligible &= allowed
     expected = sorted(eligible, key=lambda key: -(vectors["high"][key - 1] @ query))[:k]
-    chosen = None if allowed is None else _keys(*sorted(allowed))
+    chosen = None if allowed is None else KeySet(_keys(*sorted(allowed)))
     keys, scores = delta.search("high", query, k, chosen)
     assert keys[np.argsort(-scores)].tolist() == expected

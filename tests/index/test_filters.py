@@ -10,7 +10,7 @@ from sqlalchemy import Engine, create_engine, insert, select
 
 from index import Collection, CollectionError, tables
 from index.filters import compile_filter
-from tests.index.making import new_item
+from tests.index.making import new_item, unit
 
 SHOES = {
     "red": {"colour": "red", "price": 3, "box": {"size": 42}, "sale": True},
@@ -67,6 +67,7 @@ def test_a_filter_lets_through_what_it_says(
     shoes: Collection, terms: dict[str, Any], expected: set[str]
 ) -> None:
     assert {item.id for item in shoes.items(filter=terms)} == expected
+    assert {one.id for one in shoes.search(unit(9), 10, filter=terms)} == expected
 
 
 HOSTILE = [

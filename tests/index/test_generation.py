@@ -10,8 +10,8 @@ import pytest
 
 from index import CollectionError
 from index.generation import Generation, Sealed, build, load, seal
-from index.planner import Policy, plan
-from index.view import NO_KEYS
+from index.keyset import NONE, KeySet
+from index.planner import ROWS, Kind, Policy, plans
 from tests.index.making import units
 
 DIM = 16
@@ -20,33 +20,49 @@ KEYS = np.arange(10, 10 + 2 * COUNT, 2)  # with gaps, as removals leave them
 VECTORS = units(1, COUNT, DIM).astype(np.float16).astype(np.float32)
 
 
-def _sealed(folder: Path, policy: Policy) -> tuple[Path, Sealed]:
-    chosen = plan(COUNT, "float16", policy)
+PARAMETERS: dict[Kind, dict[str, int]] = {
+    "exact": {},
+    "hnsw": {"efSearch": 64},
+    "ivf-pq": {"nprobe": 20, "candidates": 100},
+    "ivf-rabitq": {"nprobe": 20, "candidates": 100},
+}
+
+
+def _sealed(folder: Path, kind: Kind = "exact", dim: int = DIM) -> tuple[Path, Sealed]:
+    (chosen,) = plans(COUNT, dim, "float16", Policy(kind=kind))
+    vectors = VECTORS[:, :dim]
     index = build(
-        chosen, DIM, [VECTORS], [(KEYS[:3000], VECTORS[:3000]), (KEYS[3000:], VECTORS[3000:])]
+        chosen, dim, [vectors], [(KEYS[:3000], vectors[:3000]), (KEYS[3000:], vectors[3000:])]
     )
     path = folder / "high-1.faiss"
     sha256, size = seal(index, path)
     sealed = Sealed(
+        kind=chosen.kind,
+        why=chosen.why,
+        count=COUNT,
+        built=COUNT,
+        high_key=int(KEYS[-1]),
+        removal_seq=0,
+        parameters=PARAMETERS[kind],
         number=1,
         file=path.name,
         sha256=sha256,
-        kind=chosen.kind,
-        why=chosen.why,
-        probes=chosen.probes,
-        count=COUNT,
         bytes=size,
-        high_key=int(KEYS[-1]),
-        removal_seq=0,
     )
     return path, sealed
 
 
-@pytest.fixture(scope="module", params=[Policy(), Policy(exact_up_to=100)], ids=["exact", "ivf"])
+@pytest.fixture(scope="module", params=list(ROWS))
 def generation(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Generation:
     return load(*_sealed(tmp_path_factory.mktemp("generation"), request.param))
+
+
+def _vectors_of(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What stands for the catalog, which says nothing of keys that it does not have."""
+    there = np.intersect1d(keys, KEYS)
+    return there, VECTORS[np.searchsorted(KEYS, there)]
 
 
 def _best(query: np.ndarray, k: int, eligible: np.ndarray) -> list[int]:
@@ -55,14 +71,16 @@ def _best(query: np.ndarray, k: int, eligible: np.ndarray) -> list[int]:
 
 
 def _found(
-    generation: Generation, query: np.ndarray, k: int, allowed=None, tombstones=NO_KEYS
+    generation: Generation, query: np.ndarray, k: int, allowed=None, tombstones=()
 ) -> list[int]:
-    keys, scores = generation.search(query, k, allowed, tombstones)
+    chosen = None if allowed is None else KeySet(np.asarray(allowed, dtype=np.int64))
+    removed = KeySet(np.asarray(tombstones, dtype=np.int64))
+    keys, scores = generation.search(query, k, chosen, removed, _vectors_of)
     return keys[np.argsort(-scores)].tolist()
 
 
 def test_a_sealed_file_is_a_plain_faiss_file_whose_ids_are_the_keys(tmp_path: Path) -> None:
-    path, _ = _sealed(tmp_path, Policy())
+    path, _ = _sealed(tmp_path)
     index = faiss.read_index(str(path))
     assert (index.d, index.ntotal) == (DIM, COUNT)
     assert np.array_equal(faiss.vector_to_array(index.id_map), KEYS)
@@ -71,7 +89,7 @@ def test_a_sealed_file_is_a_plain_faiss_file_whose_ids_are_the_keys(tmp_path: Pa
 
 def test_scores_are_the_cosines_of_the_stored_descriptors(generation: Generation) -> None:
     query = units(2, 1, DIM)[0]
-    keys, scores = generation.search(query, 5, None, NO_KEYS)
+    keys, scores = generation.search(query, 5, None, NONE, _vectors_of)
     places = np.searchsorted(KEYS, keys)
     assert scores == pytest.approx(VECTORS[places] @ query, abs=1e-5)
 
@@ -102,11 +120,26 @@ def test_tombstones_are_never_found(generation: Generation) -> None:
     assert _found(generation, query, 1, tombstones=KEYS[42:43]) != [KEYS[42]]
 
 
+def test_what_is_allowed_and_nothing_else_is_found(generation: Generation) -> None:
+    """However much that is: walked, probed or read in order."""
+    for step in (2, 3, 10, 40, 700):
+        allowed = KEYS[::step]
+        found = _found(generation, units(step, 1, DIM)[0], 20, allowed)
+        assert len(found) == min(20, allowed.size)
+        assert set(found) <= set(allowed.tolist())
+
+
+@pytest.mark.parametrize("kind", ["ivf-pq", "ivf-rabitq", "hnsw"])
+def test_any_number_of_dims_is_indexed(tmp_path: Path, kind: Kind) -> None:
+    index = load(*_sealed(tmp_path, kind, dim=7)).index
+    assert (index.d, index.ntotal) == (7, COUNT)
+
+
 @pytest.mark.parametrize("allowed", [[], [1, 3], [10**6]])
 def test_keys_that_the_generation_does_not_have_are_passed_over(
     generation: Generation, allowed: list[int]
 ) -> None:
-    assert _found(generation, VECTORS[0], 10, np.array(allowed, dtype=np.int64)) == []
+    assert _found(generation, VECTORS[0], 10, allowed) == []
 
 
 def _missing(path: Path) -> None:
@@ -142,7 +175,7 @@ def _folder(path: Path) -> None:
 def test_a_file_that_is_not_byte_for_byte_what_was_sealed_is_refused(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
-    path, sealed = _sealed(tmp_path, Policy())
+    path, sealed = _sealed(tmp_path)
     spoil(path)
     with pytest.raises(CollectionError) as refused:
         load(path, sealed)
@@ -151,7 +184,7 @@ def test_a_file_that_is_not_byte_for_byte_what_was_sealed_is_refused(
 
 
 def test_a_file_with_another_checksum_in_the_catalog_is_refused(tmp_path: Path) -> None:
-    path, sealed = _sealed(tmp_path, Policy())
+    path, sealed = _sealed(tmp_path)
     with pytest.raises(CollectionError):
         load(path, replace(sealed, sha256="0" * 64))
 
@@ -168,7 +201,7 @@ def _no_more_than(size: int) -> Iterator[None]:
 
 
 def test_a_full_disk_is_reported_and_leaves_the_file_that_was_there(tmp_path: Path) -> None:
-    path, sealed = _sealed(tmp_path, Policy())
+    path, sealed = _sealed(tmp_path)
     index = faiss.read_index(str(path))
     with _no_more_than(sealed.bytes // 2), pytest.raises(OSError, match="large"):
         seal(index, path)

@@ -48,7 +48,7 @@ def test_an_unknown_job_is_said_to_be_unknown(jobs: Jobs) -> None:
     unknown: list[Callable[[], object]] = [
         lambda: jobs.get("nope"),
         lambda: jobs.errors("nope"),
-        lambda: jobs.request_cancel("nope"),
+        lambda: jobs.cancel("nope"),
         lambda: jobs.record_failed("nope", [_failed("a")]),
     ]
     for ask in unknown:
@@ -173,15 +173,95 @@ def test_a_finished_job_stays_finished(jobs: Jobs) -> None:
         jobs.finish(job.id, "running")  # type: ignore[arg-type]
 
 
-def test_cancelling_ends_a_queued_job_and_asks_a_running_one(jobs: Jobs) -> None:
+def test_cancelling_ends_a_job_and_its_worker_writes_nothing_more(jobs: Jobs) -> None:
     running = jobs.create("shoes", {})
     jobs.claim("me", 60)
     queued = jobs.create("shoes", {})
-    assert jobs.request_cancel(queued.id).state == "cancelled"
-    asked = jobs.request_cancel(running.id)
-    assert (asked.state, asked.cancel_requested) == ("running", True)
-    jobs.finish(running.id, "done")
-    assert jobs.request_cancel(running.id).state == "done"
+    assert jobs.cancel(queued.id).state == "cancelled"
+    jobs.record_failed(running.id, [_ok("a")])
+    assert jobs.cancel(running.id).state == "cancelled"
+    assert not jobs.renew(running.id, "me", 60)
+    with pytest.raises(CollectionError) as lost:
+        jobs.record_failed(running.id, [_ok("b")], "me")
+    assert lost.value.code == "job-lost"
+    jobs.finish(running.id, "done", owner="me")
+    ended = jobs.get(running.id)
+    assert (ended.state, ended.done, ended.complete) == ("cancelled", 1, False)
+
+
+def test_a_worker_that_lost_its_lease_can_neither_record_nor_fail_the_job(
+    jobs: Jobs, clock: Clock
+) -> None:
+    job = jobs.create("shoes", {})
+    jobs.claim("slow", 60)
+    clock.now += 61
+    jobs.claim("next", 60)
+    with pytest.raises(CollectionError, match="not ours"):
+        jobs.record_failed(job.id, [_ok("a")], "slow")
+    jobs.set_total(job.id, 7, "slow")
+    jobs.finish(job.id, "failed", {"code": "folder-missing"}, "slow")
+    jobs.release(job.id, "slow")
+    now = jobs.get(job.id)
+    assert (now.state, now.total, now.done, now.problem) == ("running", None, 0, None)
+    jobs.record_failed(job.id, [_ok("a")], "next")
+    assert jobs.get(job.id).done == 1
+
+
+def test_a_job_that_pauses_says_why_and_waits(jobs: Jobs, clock: Clock) -> None:
+    job = jobs.create("shoes", {})
+    jobs.claim("me", 60)
+    jobs.release(job.id, "me", {"code": "disk-full"}, 10)
+    assert jobs.get(job.id).problem == {"code": "disk-full"}
+    assert jobs.claim("me", 60) is None
+    clock.now += 11
+    again = jobs.claim("me", 60)
+    assert again is not None
+    assert (again.id, again.problem) == (job.id, None)
+
+
+def test_a_retry_is_about_the_failed_files_and_supersedes_their_outcomes(jobs: Jobs) -> None:
+    job = jobs.create("shoes", {})
+    with pytest.raises(CollectionError) as refused:
+        jobs.retry(job.id)
+    assert refused.value.code == "job-running"
+    jobs.claim("me", 60)
+    jobs.record_failed(job.id, [_ok("a"), _failed("b"), _failed("c"), _failed("d")], "me")
+    jobs.finish(job.id, "done", owner="me")
+    again = jobs.retry(job.id)
+    assert (again.state, again.done, again.failed, again.retries) == ("queued", 1, 0, 1)
+    assert jobs.errors(job.id) == []
+    jobs.claim("me", 60)
+    assert jobs.finished(job.id, list("abcd")) == {"a"}
+    assert jobs.retrying(job.id, list("abcde")) == {"b", "c", "d"}
+    jobs.record_failed(job.id, [_ok("b"), _failed("c")], "me")
+    jobs.record_failed(job.id, [_failed("b"), _ok("c")], "me")
+    jobs.finish(job.id, "done", owner="me")
+    ended = jobs.get(job.id)
+    assert (ended.state, ended.done, ended.failed, ended.complete) == ("done", 2, 2, True)
+    reasons = {error.reference: error.code for error in jobs.errors(job.id)}
+    assert reasons == {"c": "picture-truncated", "d": "source-file-missing"}
+
+
+def test_a_retry_that_is_cancelled_leaves_the_rest_failed_as_before(jobs: Jobs) -> None:
+    job = jobs.create("shoes", {})
+    jobs.claim("me", 60)
+    jobs.record_failed(job.id, [_failed("a"), _failed("b")], "me")
+    jobs.finish(job.id, "failed", {"code": "source-vanished"}, "me")
+    jobs.retry(job.id)
+    jobs.record_failed(job.id, [_ok("a")])
+    ended = jobs.cancel(job.id)
+    assert (ended.state, ended.done, ended.failed, ended.problem) == ("cancelled", 1, 1, None)
+    assert [error.code for error in jobs.errors(job.id)] == ["picture-truncated"]
+    assert jobs.retry(job.id).state == "queued"
+
+
+def test_there_is_nothing_to_retry_where_nothing_failed(jobs: Jobs) -> None:
+    job = jobs.create("shoes", {})
+    jobs.record_failed(job.id, [_ok("a")])
+    jobs.finish(job.id, "done")
+    with pytest.raises(CollectionError) as refused:
+        jobs.retry(job.id)
+    assert refused.value.code == "job-nothing-to-retry"
 
 
 def test_dropping_a_collection_cancels_its_jobs_and_no_other(catalog: Catalog) -> None:

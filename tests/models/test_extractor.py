@@ -10,7 +10,8 @@ from PIL import Image
 from torchvision.models import get_model, get_model_weights
 
 from models import Extractor, PictureError, SpecError, WeightsFolder, WhiteningFolder, whitening
-from models.extractor import crop, resolve, scaled_side
+from models.extractor import resolve
+from models.preparation import crop, scaled_side
 
 
 def noise(seed: int, size: tuple[int, int] = (300, 260)) -> Image.Image:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.extractor import DescriptorSpace, Extractor, Grid, Region
+from models.extractor import DescriptorSpace, Extractor, Grid
+from models.preparation import Region
 from models.preprocess import IMAGENET, prepare
 from models.region import Cells, box, cells, covered, match, reached
 from models.spec import parse

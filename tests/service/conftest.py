@@ -1,16 +1,22 @@
 """An engine and a client per test, on untrained weights and an empty folder."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 
+from models import Limits
 from service.app import create_app
+from service.decoding.pool import Decoders
 from service.engine import Engine
 from service.settings import Settings
 from tests.pictures import encoded
+
+MAX_PICTURE_BYTES = 1024 * 1024
 
 Upload = Callable[..., list[dict[str, Any]]]
 
@@ -32,13 +38,21 @@ def settings(tmp_path: Path, roots: Path) -> Settings:
         weights_dir=tmp_path / "weights",
         image_roots=(roots,),
         max_body_bytes=8 * 1024 * 1024,
-        max_picture_bytes=1024 * 1024,
+        max_picture_bytes=MAX_PICTURE_BYTES,
     )
 
 
+@pytest.fixture(scope="session")
+def decoders() -> Iterator[Decoders]:
+    """Processes that decode for every engine of these tests: starting them takes time."""
+    opened = Decoders(2, Limits(MAX_PICTURE_BYTES), timeout_s=30)
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    with Engine(settings) as opened:
+def engine(settings: Settings, decoders: Decoders) -> Iterator[Engine]:
+    with Engine(settings, decoders=decoders) as opened:
         yield opened
 
 
@@ -60,3 +74,12 @@ def upload(client: TestClient) -> Upload:
         return found
 
     return send
+
+
+@pytest.fixture
+def logs_restored() -> Iterator[None]:
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.reset_defaults()

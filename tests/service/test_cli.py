@@ -118,6 +118,37 @@ def test_doctor_finds_nothing_wrong_here(pool5: Command, tmp_path: Path) -> None
     assert all(finding["ok"] for finding in report.values())
 
 
+def test_keys_are_made_listed_rotated_and_revoked(pool5: Command, tmp_path: Path) -> None:
+    scoped = ["--scope", "write", "--collection", "shoes", "--collection", "hats"]
+    made = parsed(pool5("keys", "add", "shop", *scoped, "--expires", "30d", "--json"))
+    assert (made["scope"], made["collections"], made["state"]) == (
+        "write",
+        ["shoes", "hats"],
+        "holds",
+    )
+    plain = pool5("keys", "add", "ops")
+    assert plain.stdout.startswith("pool5_")
+    assert len(plain.stdout.split()) == 1
+    next_ = parsed(pool5("keys", "rotate", made["id"], "--grace", "1h", "--json"))
+    assert (next_["name"], next_["scope"]) == ("shop", "write")
+    assert pool5("keys", "revoke", plain.stdout.split("_")[1]).returncode == 0
+    listed = pool5("keys", "list")
+    assert [
+        word for word in ("shop", "hats", "revoked", "holds") if word not in listed.stdout
+    ] == []
+    keys = parsed(pool5("keys", "list", "--json"))["keys"]
+    assert [key["state"] for key in keys] == ["holds", "revoked", "holds"]
+    audit = (tmp_path / "data" / "audit.jsonl").read_text()
+    everything = audit + listed.stdout + str(keys)
+    for secret in (made["secret"], next_["secret"], plain.stdout.strip()):
+        assert secret.split("_", 2)[2] not in everything
+    commands = [json.loads(line) for line in audit.splitlines()]
+    assert [line["operation"] for line in commands] == [
+        "pool5 keys add", "pool5 keys add", "pool5 keys rotate", "pool5 keys revoke",
+    ]  # fmt: skip
+    assert all(line["user"] and line["key"] for line in commands)
+
+
 def test_a_gallery_is_rendered_once(pool5: Command, tmp_path: Path) -> None:
     assert pool5("gallery", "gallery", "--count", "6").returncode == 0
     files = sorted((tmp_path / "gallery").rglob("*.jpg"))
@@ -142,6 +173,13 @@ def test_a_gallery_is_rendered_once(pool5: Command, tmp_path: Path) -> None:
         (["weights", "pull", "alexnet"], "OFFLINE"),
         (["networks", "nonet"], "nonet"),
         (["serve", "--port", "99999"], "POOL5_PORT"),
+        (["serve", "--host", "0.0.0.0"], "pool5 keys add"),
+        (["serve", "--cors-origins", "*"], "POOL5_CORS_ORIGINS"),
+        (["serve", "--rate-read", "often"], "POOL5_RATE_READ"),
+        (["serve", "--trusted-proxies", "proxy"], "POOL5_TRUSTED_PROXIES"),
+        (["keys", "revoke", "none"], "there is no key 'none'"),
+        (["keys", "add", "ops", "--expires", "soon"], "--expires is a number"),
+        (["keys", "add", "ops", "--collection", "../a"], "cannot name a collection"),
         (["whiten", "pictures", "--dim", "400", "--spec", "alexnet/conv5/gem"], "400"),
     ],
 )

@@ -1,6 +1,7 @@
 """Making, describing and dropping collections; networks; descriptors; health; metrics."""
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -188,7 +189,7 @@ def test_the_pages_bring_everything_themselves(client: TestClient) -> None:
         assert page.status_code == 200
         assert "http://" not in page.text
         assert "https://" not in page.text
-        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self'; " in page.headers["content-security-policy"]
     assert client.get("/swagger/swagger-ui-bundle.js").status_code == 200
 
 
@@ -304,3 +305,52 @@ def test_every_422_is_a_problem_in_openapi(client: TestClient) -> None:
         for operation in path.values():
             content = operation["responses"].get("422", {}).get("content", {})
             assert "application/json" not in content
+
+
+def test_a_collection_says_how_its_index_is_chosen_and_what_it_costs(
+    client: TestClient, engine: Engine, upload: Upload
+) -> None:
+    policy = {"kind": "hnsw", "exact_up_to": 5, "memory_mib": 100, "recall": 0.95}
+    new = {"name": "small", "spaces": {"high": "alexnet/conv1/spoc"}, "index": policy}
+    assert client.post("/v1/collections", json=new).json()["index"] == policy
+    before = client.get("/v1/collections/small").json()["spaces"]["high"]["index"]
+    assert (before["kind"], before["number"], before["recall"]) == ("exact", 0, None)
+    upload(*range(6), collection="small")
+    engine.catalog.collection("small").compact()
+    after = client.get("/v1/collections/small").json()["spaces"]["high"]["index"]
+    assert (after["kind"], after["count"], after["number"]) == ("hnsw", 6, 1)
+    assert "by the collection's settings" in after["why"]
+    assert after["parameters"] == {"efSearch": 16}
+    assert after["recall"] == 1
+    assert after["latency_ms"] > 0
+    assert after["bytes_per_item"] == pytest.approx(after["bytes"] / 6, abs=0.1)
+
+
+@pytest.mark.parametrize("policy", [{"kind": "ivf"}, {"memory_mib": 0}, {"recall": 1}])
+def test_an_index_policy_that_makes_no_sense_is_refused(
+    client: TestClient, policy: dict[str, object]
+) -> None:
+    assert client.post("/v1/collections", json={"name": "x", "index": policy}).status_code == 422
+
+
+def test_the_recall_of_live_searches_is_a_metric(tmp_path: Path, settings: Settings) -> None:
+    watched = settings.model_copy(update={"recall_share": 1.0})
+    with Engine(watched) as engine, TestClient(create_app(engine)) as client:
+        for seed in (1, 2):
+            files = [("files", (f"{seed}.png", encoded(seed), "image/png"))]
+            client.post("/v1/collections/default/items", files=files)
+        found = client.post("/v1/collections/default/search", files={"file": encoded(1)})
+        assert found.status_code == 200
+        deadline = time.monotonic() + 60
+        while not engine.catalog.collection("default").watched["high"].samples:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        families = text_string_to_metric_families(client.get("/metrics").text)
+        series = {
+            (sample.name, sample.labels.get("space")): sample.value
+            for family in families
+            for sample in family.samples
+        }
+        assert series["pool5_recall", "high"] == 1
+        assert series["pool5_recall_samples", "high"] == 1
+        assert ("pool5_recall", "low") not in series

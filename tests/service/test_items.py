@@ -44,6 +44,7 @@ def test_another_picture_under_a_given_id_replaces_the_first(
         "id": "shoe",
         "status": "added",
         "problem": None,
+        "duplicate_of": None,
     }
     assert upload(2, ids='["shoe"]')[0]["status"] == "replaced"
     assert client.get("/v1/collections/default").json()["items"] == 1

@@ -2,22 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
-import structlog
 from fastapi.testclient import TestClient
 
 from service import logs
-
-
-@pytest.fixture
-def logs_restored() -> Iterator[None]:
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def test_a_request_is_one_json_line_with_its_id(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, SecretStr, ValidationError
 
 from service.settings import Settings
 
@@ -41,3 +41,25 @@ def test_a_wrong_value_stops_the_start(
     with pytest.raises(ValidationError) as refused:
         Settings()
     assert refused.value.errors()[0]["loc"] == (name.lower(),)
+
+
+def test_what_is_logged_at_the_start_has_no_secrets() -> None:
+    settings = Settings(
+        weights_mirror="https://me:pass@mirror.example:8443/weights?token=abc",
+        url_hosts=("a.example", "b.example"),
+    )
+    shown = settings.shown()
+    assert set(shown) == set(Settings.model_fields)
+    assert shown["weights_mirror"] == "https://***@mirror.example:8443/weights?***"
+    assert shown["url_hosts"] == ["a.example", "b.example"]
+    assert not any(secret in str(shown) for secret in ("me:", "pass", "abc"))
+
+
+def test_a_setting_that_is_a_secret_by_type_is_masked() -> None:
+    class WithKey(Settings):
+        key: SecretStr = SecretStr("hush")
+        passed_on: dict[str, str] = Field(default_factory=lambda: {"url": "http://u:p@h/"})
+
+    shown = WithKey().shown()
+    assert shown["key"] == "**********"
+    assert shown["passed_on"] == {"url": "http://***@h/"}

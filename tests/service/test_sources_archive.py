@@ -107,7 +107,7 @@ def test_an_entry_says_where_in_the_archive_it_was(tmp_path: Path) -> None:
 def test_hidden_members_and_what_never_is_a_picture_are_passed_over(
     tmp_path: Path, packing: str
 ) -> None:
-    names = ["a.jpg", ".b.jpg", "__MACOSX/._a.jpg", "c/.git/d.jpg", "notes.txt", "inner.zip"]
+    names = ["a.jpg", ".b.jpg", "__MACOSX/._a.jpg", "c/.git/d.jpg", "notes.txt", "film.mp4"]
     content = PACKINGS[packing](dict.fromkeys(names, b"x"))
     assert outcomes(tmp_path, content) == {"a.jpg": b"x"}
 
@@ -348,3 +348,53 @@ def test_no_damage_to_an_archive_raises_anything_but_a_source_error(
     assert opened.count() == len(listed)
     for entry in listed:
         assert isinstance(outcome(entry), bytes | str)
+
+
+@pytest.mark.parametrize("packing", ["zip deflated", "tar pax"])
+def test_an_archive_in_an_archive_is_refused_and_says_so(tmp_path: Path, packing: str) -> None:
+    content = PACKINGS[packing]({"a.jpg": b"x", "more.zip": zipped(PICTURES), "b/c.tar": b""})
+    assert outcomes(tmp_path, content) == {
+        "a.jpg": b"x",
+        "more.zip": "archive-member-archive",
+        "b/c.tar": "archive-member-archive",
+    }
+
+
+@pytest.mark.parametrize("magic", [b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"])
+def test_packings_that_are_not_read_are_named(tmp_path: Path, magic: bytes) -> None:
+    with pytest.raises(SourceError, match="pack it as zip") as caught:
+        source(tmp_path, magic + bytes(1000))
+    assert caught.value.code == "archive-unreadable"
+
+
+def test_a_member_without_a_name_fails_alone(tmp_path: Path) -> None:
+    content = zipped({"n": b"x", "a.jpg": b"y"}, zipfile.ZIP_STORED)
+    at = content.index(b"PK\x01\x02")
+    nameless = content[: at + 28] + b"\0\0" + content[at + 30 : at + 46] + content[at + 47 :]
+    end = nameless.index(b"PK\x05\x06")
+    size = int.from_bytes(nameless[end + 12 : end + 16], "little") - 1
+    nameless = nameless[: end + 12] + size.to_bytes(4, "little") + nameless[end + 16 :]
+    assert list(outcomes(tmp_path, nameless).values()) == ["archive-member-name-unsafe", b"y"]
+
+
+def test_a_zip_member_that_wants_a_gigabyte_of_dictionary_is_refused(tmp_path: Path) -> None:
+    content = bytearray(zipped({"a.jpg": b"x" * 100, "b.jpg": b"y"}, zipfile.ZIP_LZMA))
+    at = 30 + len("a.jpg") + 5
+    content[at : at + 4] = (1 << 30).to_bytes(4, "little")
+    tracemalloc.start()
+    read = outcomes(tmp_path, bytes(content))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert read == {"a.jpg": "archive-member-damaged", "b.jpg": b"y"}
+    assert peak < 32 * MIB
+
+
+def test_a_tar_member_of_an_absurd_size_ends_at_once(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("a.jpg")
+    info.size = 2**60
+    header = info.tobuf(tarfile.GNU_FORMAT)
+    assert outcomes(tmp_path, tarred({"b.jpg": b"x"})[:1024] + header) == {
+        "b.jpg": b"x",
+        "a.jpg": "picture-too-many-bytes",
+        "(the rest of the archive)": "archive-truncated",
+    }

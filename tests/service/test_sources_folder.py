@@ -4,9 +4,11 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from service.indexing import roots
 from service.indexing.folder import FolderSource
 from service.indexing.source import Entry, SourceError, stable_id
 
@@ -133,6 +135,51 @@ def test_a_link_changed_between_listing_and_reading_is_not_followed_outside(
     path.unlink()
     path.symlink_to(secret)
     assert code_of(entry) == "path-outside-roots"
+
+
+def test_a_folder_that_becomes_a_link_after_the_check_is_not_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "outside" / "a.jpg", b"secret")
+    folder = tmp_path / "root" / "x" / "y"
+    [entry] = entries(write(folder / "a.jpg").parents[2]).values()
+    resolved = roots.resolve_under
+
+    def check_and_swap(*arguments: Any) -> Path:
+        real = resolved(*arguments)
+        folder.rename(tmp_path / "moved")
+        folder.symlink_to(tmp_path / "outside")
+        return real
+
+    monkeypatch.setattr(roots, "resolve_under", check_and_swap)
+    assert code_of(entry) == "source-file-unreadable"
+
+
+def test_links_swapped_all_the_time_never_lead_outside(tmp_path: Path) -> None:
+    write(tmp_path / "outside" / "a.jpg", b"secret")
+    folder, kept = tmp_path / "root" / "x", tmp_path / "root" / "kept"
+    [entry] = entries(write(folder / "a.jpg").parents[1]).values()
+    over = threading.Event()
+
+    def swap() -> None:
+        while not over.is_set():
+            folder.rename(kept)
+            folder.symlink_to(tmp_path / "outside")
+            folder.unlink()
+            kept.rename(folder)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    seen = set()
+    for _ in range(1500):
+        try:
+            seen.add(entry.read())
+        except SourceError as error:
+            seen.add(error.code.encode())
+    over.set()
+    swapping.join()
+    assert b"picture" in seen
+    assert b"secret" not in seen
 
 
 def test_links_in_a_circle_end_and_every_folder_is_entered_once(tmp_path: Path) -> None:
