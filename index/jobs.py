@@ -22,7 +22,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal,
     or_,
     select,
     update,
@@ -425,7 +424,7 @@ def _end(
             "owner": None,
             "leased_until": None,
             "failed": JOBS.c.failed + failed,
-            "complete": or_(JOBS.c.complete, literal(state == "done")),
+            "complete": True if state == "done" else JOBS.c.complete,
             **values,
         }
         connection.execute(update(JOBS).where(JOBS.c.seq == seq).values(ended))

@@ -111,7 +111,7 @@ def _is_transient(error: BaseException) -> bool:
 
 def fetched_ahead(
     entries: Iterable[Entry], check: Callable[[], None] = never
-) -> Generator[Entry | None]:
+) -> Generator[Entry | None, None, None]:
     """The same entries in their order, those by URL fetched; None while the next is on its way.
 
     Threads of their own fetch, so that no decoder waits for a host. A fetch that is under way when

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from index import Catalog
+from service.cli import main
 from tests.pictures import encoded
 
 Start = Callable[..., "Watching"]
@@ -145,11 +146,11 @@ def test_a_volume_may_vanish_and_return_and_removed_files_stay_by_default(
 
 
 @pytest.mark.parametrize("flags", [["--watch"], [".", "--delete"], [], [".", "--retry", "x"]])
-def test_flags_that_do_not_go_together_are_refused(flags: list[str], tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", "from service.cli import main; main()", "index", *flags],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "POOL5_DATA": str(tmp_path / "data")},
-    )  # fmt: skip
-    assert ran.returncode == 2
-    assert len(ran.stderr.strip().splitlines()) == 1
+def test_flags_that_do_not_go_together_are_refused(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pool5", "index", *flags])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
