@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,14 @@ Vectors = npt.NDArray[np.float32]
 SIZES = (100_000, 1_000_000)
 WARM, ASKED = 100, 1_000
 WRITTEN_AT_ONCE = 256
-ADDS_PER_S = 5_000
-SERVING_S = 20.0
+WRITERS = (
+    ("other process", 250),
+    ("other process", 1_000),
+    ("this process", 1_000),
+    ("other process", 5_000),
+)
+"""Who adds, and how many items a second are offered."""
+SERVING_S = 15.0
 QUERIES_PER_S = 100
 STARTS = 3
 
@@ -116,7 +123,7 @@ def latency(source: Path, folder: Path, size: int) -> dict[str, Any]:
     collection.close()
     medians = {name: statistics.median(all_[WARM:]) for name, all_ in took.items()}
     report: dict[str, Any] = {
-        name: {"p50_ms": round(medians[name], 3), "p99_ms": round(_p99(all_[WARM:]), 3)}
+        name: {"p50_ms": round(medians[name], 3), "p99_ms": _p99(all_[WARM:])}
         for name, all_ in took.items()
     }
     pairs = [a / b for a, b in zip(took["pool5"][WARM:], took["faiss"][WARM:], strict=True)]
@@ -131,8 +138,12 @@ def latency(source: Path, folder: Path, size: int) -> dict[str, Any]:
     return report
 
 
+def _p50(values: list[float]) -> float:
+    return round(statistics.median(values), 3)
+
+
 def _p99(values: list[float]) -> float:
-    return float(np.percentile(values, 99))
+    return round(float(np.percentile(values, 99)), 3)
 
 
 RESIDENT = """
@@ -201,18 +212,18 @@ def _asked(collection: Collection, queries: Vectors, seconds: float) -> list[flo
     return took
 
 
-def write(folder: Path, source: Path, first: int, seconds: float) -> int:
+def write(folder: Path, source: Path, first: int, per_s: int) -> int:
     """Add at the pace asked, in batches; how many were acknowledged."""
     gallery = np.load(source / "gallery.npy", mmap_mode="r")
     with Collection.open(folder) as collection:
-        return _write(collection, gallery, first, seconds)
+        return _write(collection, gallery, first, per_s)
 
 
-def _write(collection: Collection, gallery: Vectors, first: int, seconds: float) -> int:
+def _write(collection: Collection, gallery: Vectors, first: int, per_s: int) -> int:
     rng = np.random.default_rng(first)
     added, started = 0, time.perf_counter()
-    for _ in _paced(ADDS_PER_S / WRITTEN_AT_ONCE, seconds):
-        if time.perf_counter() - started > seconds:
+    for _ in _paced(per_s / WRITTEN_AT_ONCE, SERVING_S):
+        if time.perf_counter() - started > SERVING_S:
             break
         start = int(rng.integers(len(gallery) - WRITTEN_AT_ONCE))
         rows = gallery[start : start + WRITTEN_AT_ONCE].astype(np.float32)
@@ -223,60 +234,63 @@ def _write(collection: Collection, gallery: Vectors, first: int, seconds: float)
     return added
 
 
-def serving(source: Path, folder: Path, size: int) -> dict[str, Any]:
-    """p99 of searches idle, with a writer in another process, and with one in this process.
+WRITING = (
+    "import sys; from pathlib import Path; from benchmarks.index_speed import write; "
+    "print(write(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))"
+)
 
-    Each is measured on a copy-free collection that compacts in the background when it is due, as
-    the service does.
+
+def serving(source: Path, folder: Path, size: int) -> dict[str, Any]:
+    """p99 of searches idle and beside a writer, in a process of its own or in this one.
+
+    The collection compacts in the background when that is due, as the service does.
     """
     faiss.omp_set_num_threads(1)
     at = folder / _name(source, size)
     gallery = np.load(source / "gallery.npy", mmap_mode="r")
     queries = np.load(source / "queries.npy")
     collection = Collection.open(at)
-    for query in queries[:WARM]:
-        collection.search(query, K)
     stop = threading.Event()
 
     def compacting() -> None:
         while not stop.wait(1.0):
             if collection.needs_compaction():
-                collection.compact()
+                collection.compact(stop)
 
-    report: dict[str, Any] = {"offered_adds_per_s": ADDS_PER_S, "queries_per_s": QUERIES_PER_S}
-    idle = _asked(collection, queries, SERVING_S)
-    background = threading.Thread(target=compacting)
-    background.start()
-    first = 10 * size
-    code = (
-        "import sys; from pathlib import Path; from benchmarks.index_speed import write; "
-        "print(write(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))"
-    )
-    command = [sys.executable, "-c", code, str(at), str(source), str(first), str(SERVING_S)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-        beside = _asked(collection, queries, SERVING_S)
-        told, _ = writer.communicate()
-    added: dict[str, int] = {"other_process": int(told)}
-    counted: list[int] = []
-    inside = threading.Thread(
-        target=lambda: counted.append(_write(collection, gallery, 2 * first, SERVING_S))
-    )
-    inside.start()
-    within = _asked(collection, queries, SERVING_S)
-    inside.join()
-    added["same_process"] = counted[0]
-    stop.set()
-    background.join()
+    rows = []
+    for number, (where, per_s) in enumerate(WRITERS):
+        collection.compact()
+        _asked(collection, queries, SERVING_S / 10)
+        idle = _asked(collection, queries, SERVING_S)
+        first = int(time.time()) * 1_000_000 + number * 200_000
+        stop.clear()
+        background = threading.Thread(target=compacting)
+        background.start()
+        if where == "other process":
+            command = [sys.executable, "-c", WRITING, str(at), str(source), str(first), str(per_s)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+                beside = _asked(collection, queries, SERVING_S)
+                told, _ = writer.communicate()
+            added = int(told)
+        else:
+            with ThreadPoolExecutor(1) as writing:
+                wrote = writing.submit(_write, collection, gallery, first, per_s)
+                beside = _asked(collection, queries, SERVING_S)
+                added = wrote.result()
+        stop.set()
+        background.join()
+        rows.append(
+            {
+                "writer": where,
+                "adds_per_s": round(added / SERVING_S),
+                "idle": {"p50_ms": _p50(idle), "p99_ms": _p99(idle)},
+                "beside": {"p50_ms": _p50(beside), "p99_ms": _p99(beside)},
+                "p99_over_idle": round(_p99(beside) / _p99(idle), 2),
+            }
+        )
+        print(rows[-1], flush=True)
     collection.close()
-    report["idle"] = {"p50_ms": round(statistics.median(idle), 3), "p99_ms": round(_p99(idle), 3)}
-    for name, took in (("other_process", beside), ("same_process", within)):
-        report[name] = {
-            "adds_per_s": round(added[name] / SERVING_S),
-            "p50_ms": round(statistics.median(took), 3),
-            "p99_ms": round(_p99(took), 3),
-            "p99_over_idle": round(_p99(took) / _p99(idle), 2),
-        }
-    return report
+    return {"queries_per_s": QUERIES_PER_S, "seconds": SERVING_S, "writers": rows}
 
 
 START = """
