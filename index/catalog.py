@@ -44,8 +44,8 @@ class Catalog:
         """Open a folder, making it where it is missing, and bring its schema up to date.
 
         Of its collections' searches the share `watched` is noted, for `Collection.check_recall`.
-        Raises CollectionError: `catalog-newer`, `catalog-unreadable`, `restore-unfinished`; and
-        DiskError.
+        Raises CollectionError: `catalog-newer`, `catalog-unreadable`, `catalog-busy`,
+        `restore-unfinished`; and DiskError.
         """
         folder = Path(folder)
         with disk.reported(folder):

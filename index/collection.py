@@ -20,7 +20,7 @@ from index.columns import Columns
 from index.current import Current
 from index.discarding import discard
 from index.duplicates import DuplicateCheck, Sieve, check_threshold
-from index.errors import CollectionError
+from index.errors import CollectionError, DiskError
 from index.filters import compile_filter, parse
 from index.generation import UNHURRIED, Work
 from index.grouping import Group, Grouping, Told
@@ -137,7 +137,8 @@ class Collection:
         Raises CollectionError (`item-id-invalid`, `descriptor-invalid`, `metadata-invalid`,
         `collection-unknown`, `space-unknown`) and DiskError; then nothing is changed.
         """
-        contents = {item.sha256 for item in items}
+        # Under any other content no picture can have been put.
+        contents = [item.sha256 for item in items if writing.SHA256.fullmatch(item.sha256)]
         try:
             writing.check(items, self.spaces)
             sieve = self._sieve(duplicates, items) if duplicates else None
@@ -168,8 +169,11 @@ class Collection:
         writing.check([item], self.spaces)
 
     def abandon(self, contents: Several[str]) -> None:
-        """Let go of pictures that were put for items which then were not added."""
-        self.pictures.arrived(set(contents))
+        """Let go of pictures that were put for items which then were not added.
+
+        A picture is named once for each of its items.
+        """
+        self.pictures.arrived(contents)
         self._settle(contents)
 
     def remove(self, ids: Sequence[str]) -> list[bool]:
@@ -283,11 +287,19 @@ class Collection:
             space = space or next(iter(self.spaces))
             self.check_spaces([space])
             if self.needs_compaction():
-                self.compact()
+                self._compact_to_compare(lambda: told(0, grouping.keys.size))
             described = self._numbered[space]
             grouping.join_alike(self._current.view(), *described, threshold, told)
         grouping.join_same_content()
         return grouping.groups()
+
+    def _compact_to_compare(self, told: Callable[[], None]) -> None:
+        """Comparing many is faster then; where the disk is full, it is done without."""
+        try:
+            with disk.reported(self._folder):
+                self._current.compact(told=told)
+        except DiskError as error:
+            logger.warning("collection %r is compared as it is: %s", self.name, error)
 
     def export(self, folder: Path | str, told: Told = lambda *_: None) -> "Exported":
         """Write all items, as of one instant, into a folder that is missing or empty.

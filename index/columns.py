@@ -30,6 +30,10 @@ MOST_COLUMNS = 32
 """Of 13 bytes per item each; then the one that was used longest ago goes."""
 MOST_WORDS = 100_000
 """Different texts in a column."""
+MOST_WORD_BYTES = 16 * 2**20
+"""Of all of them, in UTF-8."""
+READ_AT_ONCE = 4_096
+"""Items whose values are read from the catalog before they are in the column."""
 MOST_ANSWERS = 16
 """Filters whose answer is kept until something changes."""
 LARGEST_EXACT = 2**53
@@ -106,10 +110,12 @@ class _Column:
     numbers: _Growing = field(default_factory=_growing(np.float64))
     words: _Growing = field(default_factory=_growing(np.int32))
     known: dict[str, int] = field(default_factory=dict)
+    word_bytes: int = 0
 
     def __post_init__(self) -> None:
         read = select(ITEMS.c.key, type_at(self.path), value_at(self.path)).where(_MINE)
-        self.after = Prepared(read.where(ITEMS.c.key > bindparam("key")).order_by(ITEMS.c.key))
+        after = read.where(ITEMS.c.key > bindparam("key")).order_by(ITEMS.c.key)
+        self.after = Prepared(after.limit(READ_AT_ONCE))
         listing = tables.listing(bindparam("keys", type_=Text))
         self.of_keys = Prepared(read.where(ITEMS.c.key.in_(listing)).order_by(ITEMS.c.key))
 
@@ -135,10 +141,17 @@ class _Column:
         numbers[is_number] = found
         words = np.full(len(rows), NO_WORD, dtype=np.int32)
         for place in np.flatnonzero(types == TYPES["text"]):
-            words[place] = self.known.setdefault(rows[place][2], len(self.known))
-        if len(self.known) > MOST_WORDS:
-            raise Inexact
+            words[place] = self._numbered(rows[place][2])
         self.types.all[at], self.numbers.all[at], self.words.all[at] = types, numbers, words
+
+    def _numbered(self, word: str) -> int:
+        number = self.known.get(word)
+        if number is None:
+            self.word_bytes += len(word.encode())
+            if len(self.known) == MOST_WORDS or self.word_bytes > MOST_WORD_BYTES:
+                raise Inexact
+            number = self.known[word] = len(self.known)
+        return number
 
     def holds(self, test: Test) -> Mask:
         """Of which items a test is true. Raises Inexact."""
@@ -213,11 +226,19 @@ class Columns:
         if column is None:
             column = _Column(path)
             column.append(self._keys.size)
-            self._put(column, column.after.rows(connection, {**self._mine, "key": 0}))
+            self._put_after(connection, column, 0)
+            if not column.types.all.any():
+                return column  # a field that no item has is not worth its room
             while len(self._columns) >= MOST_COLUMNS:
                 del self._columns[next(iter(self._columns))]
         self._columns[path] = column  # the last is the one that was used last
         return column
+
+    def _put_after(self, connection: Connection, column: _Column, key: int) -> None:
+        """Write what newer items than `key` have, in parts: a text may be long."""
+        while rows := column.after.rows(connection, {**self._mine, "key": key}):
+            self._put(column, rows)
+            key = rows[-1][0]
 
     def _put(self, column: _Column, rows: list[tuple[Any, ...]]) -> None:
         try:
@@ -257,7 +278,7 @@ class Columns:
             held.append(keys.size)
             with suppress(Inexact):
                 if keys.size:
-                    self._put(held, held.after.rows(connection, {**self._mine, "key": key}))
+                    self._put_after(connection, held, key)
                 if edited:
                     of_keys = {**self._mine, "keys": changed}
                     self._put(held, held.of_keys.rows(connection, of_keys))

@@ -42,24 +42,41 @@ class Cancelled(Exception):
 class Pace:
     """How a compaction gives way: it pauses as long as it has worked, where searches go on."""
 
-    def __init__(self, stop: threading.Event, searched: Callable[[], float]) -> None:
-        """`searched` tells when a search last began or ended, in monotonic seconds."""
-        self._stop = stop
+    def __init__(
+        self,
+        *stops: threading.Event,
+        searched: Callable[[], float],
+        told: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Any of `stops` ends it, and what `told` raises whenever it hears that it goes on.
+
+        `searched` tells when a search last began or ended, in monotonic seconds.
+        """
+        self._stops = stops
+        self._told = told
         self._abandoned = False
         self._searched = searched
         self._since = time.monotonic()
+
+    def stopped(self) -> bool:
+        """Whether it was asked to end."""
+        return any(stop.is_set() for stop in self._stops)
 
     def abandon(self) -> None:
         """Nobody waits for the result any more."""
         self._abandoned = True
 
     def between(self) -> None:
-        """Pause, if need be, after the work since the last time. Raises Cancelled."""
+        """Pause, if need be, after the work since the last time.
+
+        Raises Cancelled, and what whoever is told raises.
+        """
         worked = time.monotonic() - self._since
         if self._searched() >= self._since:
-            self._stop.wait(min(worked, LONGEST_PAUSE_S))
-        if self._abandoned or self._stop.is_set():
+            self._stops[0].wait(min(worked, LONGEST_PAUSE_S))
+        if self._abandoned or self.stopped():
             raise Cancelled
+        self._told()
         self._since = time.monotonic()
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Connection, bindparam, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from index import descriptors, generation, planner, tables, tuning
 from index.compaction import Cancelled, Compaction, Pace
@@ -103,13 +102,17 @@ class Current:
         view = self.view()
         return self._policy.due(view.sealed_count, len(view.delta), view.tombstones.size)
 
-    def compact(self, stop: threading.Event | None = None) -> bool:
+    def compact(
+        self, stop: threading.Event | None = None, told: Callable[[], None] = lambda: None
+    ) -> bool:
         """Seal all that is there into new generations, while searches and writes go on.
 
         False: there is nothing to do, or another thread or process is at it, or `stop` was set
-        meanwhile. Raises OSError when the disk is full; the old generations stay then.
+        meanwhile, or this was closed. `told` hears about every second that it goes on, and ends it
+        by raising. Raises OSError when the disk is full; the old generations stay then.
         """
-        stop = stop or self._stop
+        stops = (self._stop,) if stop is None else (stop, self._stop)
+        pace = Pace(*stops, searched=lambda: self.searched, told=told)
         with self.recorded.alone() as alone:
             if not alone:
                 return False
@@ -119,16 +122,23 @@ class Current:
                 self._load(newest)
                 view = self.view()
             whole = view.generations and newest == view.number
-            if stop.is_set() or (whole and not len(view.delta) and not view.tombstones.size):
+            if pace.stopped() or (whole and not len(view.delta) and not view.tombstones.size):
                 return False
             self._making = newest + 1
             try:
-                made = self._compaction.run(view, self._making, Pace(stop, lambda: self.searched))
+                made = self._compaction.run(view, self._making, pace)
+                sealed = {name: each.sealed for name, each in made.items()}
+                self.recorded.record(sealed, kept=view.number)
+                self._adopt(made)
             except Cancelled:
+                self.recorded.forget(self._making)
                 return False
-            sealed = {name: each.sealed for name, each in made.items()}
-            self.recorded.record(sealed, kept=view.number)
-            self._adopt(made)
+            except CollectionError as error:
+                if error.code == "collection-unknown":  # it was dropped meanwhile, with its folder
+                    self.recorded.forget(self._making)
+                raise
+            finally:
+                self._making = 0  # others may make one of that number, which is to be loaded
             self.recorded.sweep()
             return True
 
@@ -142,23 +152,27 @@ class Current:
         with self._database.reading() as connection:
             numbered = self.recorded.read(connection)
             view = self._seen[1] if self._seen is not None else None
-            if view is None or view.removal < self.recorded.pruned(connection):
-                view = self._opened(numbered)
+            pruned = self.recorded.pruned(connection)
+            if view is None or view.removal < pruned:
+                view = self._opened(numbered, pruned)
             elif view.number in numbered:
                 view = view.retuned(numbered[view.number])
             if next(iter(numbered), 0) not in (view.number, self._making):
                 self._tend_soon()
             return self._newer(connection, view)
 
-    def _opened(self, numbered: Numbered) -> View:
-        """The newest generations that can be trusted, or none."""
+    def _opened(self, numbered: Numbered, pruned: int) -> View:
+        """The newest generations that can be trusted, or none.
+
+        Without any, what was removed up to `pruned` is not among the items that are read.
+        """
         for number, sealed in numbered.items():
             loaded = self._loaded(number, sealed)
             if loaded is not None:
                 return View.of(number, loaded, self._described)
         if numbered:
             logger.warning("searching the catalog's descriptors in memory")
-        return View.of(0, {}, self._described)
+        return replace(View.of(0, {}, self._described), removal=pruned)
 
     def _loaded(self, number: int, sealed: Mapping[str, Sealed]) -> dict[str, Generation] | None:
         """Generations that have answered; None, said aloud, where they cannot be trusted."""
@@ -210,7 +224,7 @@ class Current:
                     self.compact()
                 if newest == self._newest():
                     return
-        except (CollectionError, OSError, SQLAlchemyError):
+        except Exception:
             self._tend_after = time.monotonic() + TEND_AGAIN_S
             logger.exception("generations stay as they are; searches go on")
 
@@ -220,10 +234,15 @@ class Current:
         base = View.of(number, loaded, self._described)
         with self._following, self._database.reading() as connection:
             version = self._database.version()
+            pruned = self.recorded.pruned(connection)
+            if number not in self.recorded.read(connection) or base.removal < pruned:
+                return  # it gave way to newer ones, and what was removed since is not told any more
             view = self._seen[1] if self._seen is not None else base
             if self._seen is None or view.number < number:
-                delta = view.delta.beyond(base.high_key)
-                base = replace(base, delta=delta, key=max(view.key, base.key))
+                if view.removal >= pruned:
+                    view = self._newer(connection, view)
+                    delta = view.delta.beyond(base.high_key)
+                    base = replace(base, delta=delta, key=max(view.key, base.key))
                 self._seen = version, self._newer(connection, base)
 
     def _newer(self, connection: Connection, view: View) -> View:
@@ -268,7 +287,7 @@ class Current:
         with self._database.reading() as connection:
             gallery = Gallery(connection, self._collection_id, space_id, space)
             questions = [
-                tuning.own_questions(gallery, high_key, work),
+                *tuning.own_questions(gallery, high_key, work),
                 tuning.live_questions(gallery, asked, high_key, work),
             ]
             aim = tuning.aim(self._policy.recall)

@@ -29,6 +29,8 @@ PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -16384",
+    # What a long reader made the log grow to is given back after it.
+    f"PRAGMA journal_size_limit = {64 * 2**20}",
 )
 
 
@@ -42,7 +44,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open or create `path` and bring its schema up to date.
 
-        Raises CollectionError: `catalog-newer`, `catalog-unreadable`; DiskError.
+        Raises CollectionError: `catalog-newer`, `catalog-unreadable`, `catalog-busy`; DiskError.
         """
         self.path = path
         self._engine = _engine(path)

@@ -13,6 +13,7 @@ memory as whoever opens it will hold it, one space after the other.
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,11 +79,14 @@ def export(
         raise CollectionError(
             "export-not-empty", f"{folder} is there and not empty: name a folder that is not there"
         )
-    aside = folder.with_name(f"{folder.name}.aside")
-    shutil.rmtree(aside, ignore_errors=True)
+    folder = folder.resolve()
+    place: str | None = None
     number, name = collection
     try:
-        aside.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        place = tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent)
+        aside = Path(place) / folder.name
+        aside.mkdir()
         count = _count(connection, number)
         written = _Writing(connection, number, spaces, aside, count, told)
         written.rows()
@@ -101,7 +105,8 @@ def export(
             "export-failed", f"{name!r} was not exported ({error}): see to the disk of {folder}"
         ) from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if place:
+            shutil.rmtree(place, ignore_errors=True)
     return exported
 
 

@@ -145,7 +145,7 @@ def _equalled(value: Any, place: str) -> Any:
         raise _invalid(
             place, 'a string, number, true, false or null is expected; for several use "in"'
         )
-    return _bindable(value, place) if is_plain(value) else value
+    return _comparable(value, place) if is_plain(value) else value
 
 
 def _listed(values: Any, place: str) -> tuple[Any, ...]:
@@ -157,7 +157,7 @@ def _listed(values: Any, place: str) -> tuple[Any, ...]:
 def _ordered(value: Any, place: str) -> Any:
     if not is_plain(value):
         raise _invalid(place, "a number or a string is expected")
-    return _bindable(value, place)
+    return _comparable(value, place)
 
 
 def _either(value: Any, place: str) -> bool:
@@ -218,6 +218,13 @@ def _path(field: str, place: str) -> str:
     if not field.isprintable() or '"' in field or "\\" in field:
         raise _invalid(place, "a field has no quotes, backslashes or control characters")
     return "$" + "".join(f'."{name}"' for name in names)
+
+
+def _comparable(value: Any, place: str) -> Any:
+    """A value that SQLite compares as Python does: to SQLite's JSON a text may end at a NUL."""
+    if isinstance(value, str) and "\0" in value:
+        raise _invalid(place, "it has a NUL, which cannot be compared")
+    return _bindable(value, place)
 
 
 def _bindable(value: Any, place: str) -> Any:

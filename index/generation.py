@@ -213,7 +213,8 @@ def seal(index: Any, path: Path) -> tuple[str, int]:
 def load(path: Path, sealed: Sealed) -> Generation:
     """Load a sealed file that is byte for byte what the catalog recorded.
 
-    Raises CollectionError: `generation-untrusted`, for a file that is missing or is any other.
+    Raises CollectionError: `generation-untrusted`, for a file that is missing or is any other, or
+    that FAISS cannot read.
     """
     try:
         with path.open("rb") as file:
@@ -223,7 +224,7 @@ def load(path: Path, sealed: Sealed) -> Generation:
             # The file that was hashed, whatever has become of its name meanwhile.
             file.seek(0)
             return Generation(sealed, faiss.read_index(faiss.PyCallbackIOReader(file.read)))
-    except OSError as error:
+    except (OSError, RuntimeError, MemoryError) as error:  # the latter two are FAISS's
         raise _untrusted(path, str(error)) from error
 
 

@@ -11,6 +11,11 @@ from index.item import Keys
 
 faiss: Any = typed_faiss  # its stubs know the signatures of C++, not the ones that Python has
 
+SMALL_BITMAP = 2**23
+"""Keys, of which a bitmap takes a MiB."""
+BITS_PER_KEY = 64
+"""Of a sparser bitmap than this a set takes less memory, and its making less time."""
+
 
 class KeySet:
     """Ascending keys, each once. What FAISS needs of them is made once and then kept.
@@ -37,8 +42,11 @@ class KeySet:
 
     @cached_property
     def within(self) -> Any:
-        """FAISS's selector of these keys: one bit per key up to the greatest."""
-        bits = np.zeros(int(self.keys[-1]) + 1 if self.size else 0, dtype=np.bool_)
+        """FAISS's selector of these keys: one bit for each up to the greatest, or a set of few."""
+        greatest = int(self.keys[-1]) if self.size else 0
+        if greatest > max(SMALL_BITMAP, BITS_PER_KEY * self.size):
+            return faiss.IDSelectorBatch(self.keys)
+        bits = np.zeros(greatest + 1, dtype=np.bool_)
         bits[self.keys] = True
         return faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
 

@@ -4,7 +4,8 @@ import hashlib
 import os
 import threading
 import uuid
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -35,16 +36,25 @@ class PictureStore:
         self._local = isinstance(self._files, LocalFileSystem)
         self._discard = discard
         self._changing = threading.Lock()
-        self._awaited: set[str] = set()
+        self._awaited: Counter[str] = Counter()
+        """How many items are on their way to each picture."""
+
+    def expect(self, sha256: str) -> None:
+        """One more item that refers to this picture is on its way, until one has `arrived`.
+
+        For those who put pictures of the same content at once; a lone `put` expects by itself.
+        """
+        with self._changing:
+            self._awaited[sha256] += 1
 
     def put(self, sha256: str, kind: Kind, content: bytes) -> None:
         """Keep a picture durably; one that is there already stays.
 
-        Until `settle` it is not removed: an item that refers to it is on its way. Raises DiskError.
+        Until its item has `arrived` it is not removed. Raises DiskError.
         """
         path = self._path(sha256, kind)
         with self._changing:
-            self._awaited.add(sha256)
+            self._awaited[sha256] = max(1, self._awaited[sha256])
         if self._files.exists(path):
             return
         if self._local:
@@ -81,14 +91,14 @@ class PictureStore:
         if not sha256s:
             return
         with self._changing, disk.reported(Path(self._root)):
-            for sha256 in set(sha256s) - set(used()) - self._awaited:
+            for sha256 in set(sha256s) - set(used()) - self._awaited.keys():
                 for kind in KINDS:
                     self._remove(self._path(sha256, kind))
 
-    def arrived(self, sha256s: Collection[str]) -> None:
-        """The items that these pictures were put for are committed, or will never be."""
+    def arrived(self, sha256s: Iterable[str]) -> None:
+        """Items are committed, or will never be; a picture is named once for each of them."""
         with self._changing:
-            self._awaited.difference_update(sha256s)
+            self._awaited -= Counter(sha256s)
 
     def _path(self, sha256: str, kind: Kind) -> str:
         return f"{self._root}/{path_of(sha256, kind)}"

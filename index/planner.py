@@ -194,8 +194,9 @@ def plans(count: int, dim: int, dtype: Dtype, policy: Policy) -> list[Plan]:
     if policy.kind != "auto":
         kind = policy.kind if policy.kind in usable else "exact"
         why = f"{count} items, {policy.kind} by the collection's settings"
-        few = f", exact because they are too few to train on (from {SMALLEST_TRAINED})"
-        return [_plan(kind, count, dim, dtype, why if kind == policy.kind else why + few)]
+        if kind != policy.kind:
+            why += f", exact because {_unusable(policy.kind, dim)}"
+        return [_plan(kind, count, dim, dtype, why)]
     room = policy.memory_mib * MIB
     fits = {kind: memory(kind, count, dim, dtype) <= room for kind in usable}
     if count <= policy.exact_up_to and fits["exact"]:
@@ -238,6 +239,12 @@ def _plan(kind: Kind, count: int, dim: int, dtype: Dtype, why: str) -> Plan:
         lists=lists,
     )
     return Plan(kind, factory, lists, why)
+
+
+def _unusable(kind: Kind, dim: int) -> str:
+    if ROWS[kind].turned and dim > WIDEST_TURNED:
+        return f"{dim} dimensions are more than the {WIDEST_TURNED} that it can turn"
+    return f"they are too few to train on (from {SMALLEST_TRAINED})"
 
 
 def _lists(count: int) -> int:

@@ -118,12 +118,19 @@ class Recorded:
             numbered = self.read(connection)
         files = {each.file for sealed in numbered.values() for each in sealed.values()}
         for path in chain(self.folder.glob("*.faiss"), self.folder.glob("*.aside")):
-            if path.name in files:
-                continue
-            try:
-                self._discard(path)
-            except OSError:
-                logger.warning("%s cannot be removed, and is not needed", path, exc_info=True)
+            if path.name not in files:
+                self._remove(path)
+
+    def forget(self, number: int) -> None:
+        """Remove the files of generations that were made under `number` and never recorded."""
+        for path in self.folder.glob(f"*-{number}.faiss"):
+            self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        try:
+            self._discard(path)
+        except OSError:
+            logger.warning("%s cannot be removed, and is not needed", path, exc_info=True)
 
     @contextmanager
     def alone(self) -> Iterator[bool]:

@@ -100,12 +100,12 @@ def _tuned(
 ) -> Generation:
     """With what is measured now: parameters for fewer items may be wrong for more."""
     questions = (
-        tuning.timing_questions(gallery)
+        [tuning.timing_questions(gallery)]
         if draft.sealed.kind == "exact"
         else tuning.own_questions(gallery, draft.sealed.high_key, work)
     )
     target = tuning.aim(policy.recall)
-    return tuning.tuned(draft, [questions], target, removed, gallery.vectors, work).of(draft)
+    return tuning.tuned(draft, questions, target, removed, gallery.vectors, work).of(draft)
 
 
 def _plans(gallery: Gallery, policy: Policy) -> list[Plan]:

@@ -117,7 +117,11 @@ class View:
         if len(parts) > 1:
             keys = np.concatenate([keys, parts[1][0]])
             scores = np.concatenate([scores, parts[1][1]])
-        # Rounding to float16 can carry a cosine of 1 a little beyond it.
-        scores = np.minimum(np.maximum(scores, -1), 1)
+        scores = bounded(scores)
         best = np.lexsort((keys, -scores))[:k]
         return keys[best], scores[best]
+
+
+def bounded(scores: Vector) -> Vector:
+    """Cosines within [-1, 1]: rounding to float16 can carry one of 1 a little beyond it."""
+    return np.minimum(np.maximum(scores, -1), 1)

@@ -15,7 +15,7 @@ from statistics import fmean, pstdev
 import numpy as np
 import numpy.typing as npt
 
-from index import exhaustive, tuning
+from index import exhaustive, tuning, view
 from index.database import Database
 from index.gallery import Gallery
 from index.generation import Work
@@ -129,7 +129,8 @@ class Watch:
         watched = self.spaces[space]
         for note, scores in zip(notes, best, strict=True):
             watched.samples += 1
-            watched.recalls.append(exhaustive.recall(note.scores, scores[: note.k]))
+            best_of = view.bounded(scores[: note.k])  # as the note's are
+            watched.recalls.append(exhaustive.recall(note.scores, best_of))
             if note.allowed is None:
                 watched.asked.append((note.query, note.k))
 

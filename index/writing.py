@@ -1,5 +1,6 @@
 """Writing items: what adding them changes, and the statements that change it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, Row, Text, bindparam, delete, insert, select,
 
 from index import descriptors, metadata, tables
 from index.duplicates import DuplicateCheck
+from index.errors import CollectionError
 from index.item import Duplicate, Item, NewItem, Outcome, Status, check_id
 from index.prepared import Prepared
 from index.space import Space
@@ -30,6 +32,7 @@ KEYS_OF = Prepared(
         ITEMS.c.id.in_(tables.listing(bindparam("ids", type_=Text))),
     )
 )
+SHA256 = re.compile("[0-9a-f]{64}")
 
 Spaces = Mapping[str, tuple[int, Space]]
 """By name, with the number that a space has in the catalog."""
@@ -56,6 +59,11 @@ def check(items: Sequence[NewItem], spaces: Mapping[str, Space]) -> None:
     sound = descriptors.are_sound([item.descriptors for item in items], spaces)
     for item in items:
         check_id(item.id)
+        if not SHA256.fullmatch(item.sha256):
+            raise CollectionError(
+                "item-id-invalid",
+                f"the sha256 of item {item.id!r} is not one: give 64 hexadecimal digits",
+            )
         if not sound:
             descriptors.check(item.id, item.descriptors, spaces)
         if item.metadata is not None:

@@ -46,6 +46,7 @@ class Admission:
         self._each_s = 0.0
         self._lock = threading.Lock()
         self._threads = self._pool()
+        self._is_closed = False
 
     def check(self) -> None:
         """Raise Problem (`overloaded`) where a request of this kind would be refused now.
@@ -81,6 +82,8 @@ class Admission:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if working in ended:
+                if working.cancelled():
+                    raise self._dropped()
                 return working.result()
             if leaving in ended:
                 raise Problem("client-gone", "the client closed the connection")
@@ -105,16 +108,27 @@ class Admission:
         return f"{len(late)} {self.name} are {OVERRUN_S:g} s over their time"
 
     def restart(self, why: str) -> None:
-        """Leave the threads to what they hang in, and go on with others."""
+        """Leave the threads to what they hang in, and go on with others; who waits is refused."""
         logger.error("requests hang", why=why)
         with self._lock:
-            self._inside = {clock: True for clock in self._inside if not _late(clock)}
+            inside = self._inside.items()
+            self._inside = {clock: begun for clock, begun in inside if not (begun and _late(clock))}
             hung, self._threads = self._threads, self._pool()
-        hung.shutdown(wait=False)
+        hung.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
         """Refuse what waits. What is at work ends by itself."""
+        self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _dropped(self) -> Problem:
+        if self._is_closed:
+            return _stopping()
+        return Problem(
+            "overloaded",
+            f"the {self.name} under way hang and were given up: try again",
+            {"Retry-After": "1"},
+        )
 
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._most_threads, thread_name_prefix=self.name)
@@ -144,9 +158,13 @@ class Admission:
         except RuntimeError as error:
             with self._lock:
                 self._inside.pop(clock, None)
-            raise Problem("shutting-down", "the service is stopping: try again shortly") from error
+            raise _stopping() from error
         future.add_done_callback(ended)
         return future
+
+
+def _stopping() -> Problem:
+    return Problem("shutting-down", "the service is stopping: try again shortly")
 
 
 def _late(clock: Clock) -> bool:

@@ -76,9 +76,8 @@ class Clock:
             self.check(what)
             raise Problem("shutting-down", "the service is stopping: try again shortly") from error
         except TimeoutError as error:
-            if future.done() and not future.cancelled():
-                raise
-            future.cancel()
+            if not future.cancel() and future.done():
+                return future.result()  # It came just now, or raises a TimeoutError of its own.
             raise Problem("request-timeout", f"no {what} within {self.seconds:g} s") from error
         finally:
             with self._lock:

@@ -104,7 +104,7 @@ class Engine:
         self._compactions: set[str] = set()
         self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compact")
         self._draining = threading.Event()
-        self._compacting_since: float | None = None
+        self._compaction: tuple[str, float] | None = None
         self.watchdog = Watchdog(
             [
                 Stage("forward", self.batcher.failing, self.batcher.restart),
@@ -121,12 +121,12 @@ class Engine:
     def close(self) -> None:
         """Stop the threads and close the catalog. What was acknowledged is on disk already."""
         self.watchdog.stop()
+        self.stop_compacting()
         for stopping in (self.queries, self.uploads):
             stopping.close()
         for reading in self.readers.values():
             reading.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
-        self.stop_compacting()
         if self._own_decoders:
             self.decoders.close()
         for reading in self.readers.values():
@@ -290,40 +290,48 @@ class Engine:
 
     def compact_soon(self, collection: Collection) -> None:
         """Seal a new generation in the background, unless that is under way already."""
-        with self._compacting:
-            if collection.name in self._compactions or self._draining.is_set():
-                return
-            self._compactions.add(collection.name)
 
         def compact() -> None:
-            self._compacting_since = time.monotonic()
+            own = (collection.name, time.monotonic())
+            with self._compacting:
+                self._compaction = own
             try:
                 collection.compact(self._draining)
             except Exception:
                 logger.exception("compaction failed; searches go on", collection=collection.name)
             finally:
-                self._compacting_since = None
-                self._compactions.discard(collection.name)
+                with self._compacting:
+                    if self._compaction is own:
+                        self._compaction = None
+                    self._compactions.discard(collection.name)
 
-        self._compactor.submit(compact)
+        with self._compacting:
+            if collection.name in self._compactions or self._draining.is_set():
+                return
+            self._compactions.add(collection.name)
+            self._compactor.submit(compact)
 
     def stop_compacting(self) -> None:
         """Stop the compaction that is under way, and begin none: the service is draining."""
         self._draining.set()
 
     def _compaction_failing(self) -> str | None:
-        since = self._compacting_since
-        if since is None or time.monotonic() - since < COMPACTION_S:
+        under_way = self._compaction
+        if under_way is None or time.monotonic() - under_way[1] < COMPACTION_S:
             return None
         return f"a compaction takes more than {COMPACTION_S:g} s"
 
     def _restart_compaction(self, why: str) -> None:
-        """Leave the thread to what it hangs in; other collections are compacted by another."""
+        """Leave the thread to what it hangs in; other collections are compacted by another.
+
+        Those that waited behind it are asked for anew, by their next writes.
+        """
         logger.error("the compactor is replaced", why=why)
-        self._compacting_since = None
-        hung = self._compactor
-        self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compact")
-        hung.shutdown(wait=False)
+        with self._compacting:
+            hung, self._compaction = self._compaction, None
+            self._compactions &= {hung[0]} if hung else set()
+            self._compactor.shutdown(wait=False, cancel_futures=True)
+            self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compact")
 
     def _restarted(self, stage: str) -> None:
         self.metrics.stage_restarts.labels(stage).inc()

@@ -177,13 +177,18 @@ class _Work:
         wanted = self.extractor.preparation(thumbnail=keep != "nothing")
         with tracing.span("decode", bytes=len(content)):
             picture = self.engine.decoders.prepare(content, wanted, self.lane, self.clock)
-        if keep == "original":
-            collection.pictures.put(sha256, "original", content)
-        if picture.thumbnail:
-            collection.pictures.put(sha256, "thumbnail", picture.thumbnail)
-        vectors = self.engine.batcher.submit(
-            self.extractor, picture.prepared, self.lane, kept_grids(collection)
-        )
+        collection.pictures.expect(sha256)
+        try:
+            if keep == "original":
+                collection.pictures.put(sha256, "original", content)
+            if picture.thumbnail:
+                collection.pictures.put(sha256, "thumbnail", picture.thumbnail)
+            vectors = self.engine.batcher.submit(
+                self.extractor, picture.prepared, self.lane, kept_grids(collection)
+            )
+        except BaseException:
+            collection.abandon([sha256])
+            raise
         return _Read(item_id, sha256, metadata, picture.width, picture.height, vectors)
 
     def settled(self, ahead: Ahead) -> list[tuple[Entry, NewItem | FileOutcome]]:
@@ -196,7 +201,7 @@ class _Work:
                 settled.append((entry, self._settle(entry, read)))
         except NOBODYS:
             ready = (result for _, result in settled if isinstance(result, NewItem))
-            self.collection.abandon({item.sha256 for item in ready})
+            self.collection.abandon([item.sha256 for item in ready])
             raise
         return settled
 

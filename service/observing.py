@@ -23,7 +23,7 @@ from service.problems import MEDIA_TYPE
 logger = structlog.get_logger("pool5.request")
 
 QUIET = ("/health", "/metrics", "/static")
-"""Asked so often that the log says so only at the level debug."""
+"""Asked so often that the log says so only at the level debug, and traces do not."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 

@@ -3,7 +3,6 @@
 Everything else is set as everywhere, by `OTEL_…` variables: headers, sampler, service name.
 """
 
-import ipaddress
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +20,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.observing import route_of
+from service.observing import QUIET, route_of
 from service.problems import Problem
+from service.security.callers import is_loopback
 from service.tracing import Trail
 
 Result = TypeVar("Result")
@@ -30,7 +30,6 @@ Result = TypeVar("Result")
 FROM_ENVIRONMENT = "otel"
 VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PATH = "/v1/traces"
-UNTRACED = ("/health", "/metrics", "/static")
 
 
 def endpoint(setting: str, offline: bool) -> str:
@@ -52,20 +51,13 @@ def endpoint(setting: str, offline: bool) -> str:
             "traces-unclear",
             f"POOL5_TRACES is {setting!r}: give http://host:4318, or `otel` and set {VARIABLES[1]}",
         )
-    if offline and not _is_loopback(parts.hostname):
+    if offline and not is_loopback(parts.hostname):
         raise Problem(
             "traces-offline",
             f"POOL5_OFFLINE forbids to send traces to {parts.hostname}: unset one of the two, or "
             "run a collector on the loopback address",
         )
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @dataclass
@@ -118,7 +110,7 @@ class Tracer:
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
-        if scope["path"].startswith(UNTRACED):
+        if scope["path"].startswith(QUIET):
             with trace.use_span(_not_sampled()):
                 yield None
             return

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import Match, Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from index import CollectionError
 from index.disk import FULL, of_system
@@ -172,18 +173,45 @@ def install(app: FastAPI) -> None:
 
     async def system(request: Request, error: Any) -> JSONResponse:
         if error.errno not in FULL:
-            return await unexpected(request, error)
+            return _unexpected(request.url.path, error)
         # A large upload waits in the folder for temporary files.
         return await known(request, of_system(Path(error.filename or gettempdir()), error))
-
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        logger.error("unexpected error", path=request.url.path, exc_info=error)
-        detail = "an unexpected error; the service's log says more under this request's id"
-        return answer(request, details("internal-error", detail, 500))
 
     for kind in KNOWN:
         app.add_exception_handler(kind, known)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(OSError, system)
-    app.add_exception_handler(Exception, unexpected)
+    app.add_middleware(Unexpected)
+
+
+def _unexpected(path: str, error: Exception) -> JSONResponse:
+    logger.error("unexpected error", path=path, exc_info=error)
+    detail = "an unexpected error; the service's log says more under this request's id"
+    return response(path, details("internal-error", detail, 500))
+
+
+class Unexpected:
+    """Innermost: the answer to what nobody expected gets the headers and the id of any other.
+
+    Starlette's own place for that is outside of all other middleware.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is no HTTP request, and errors within an answer that has begun."""
+        begun = False
+
+        async def watch(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except Exception as error:
+            if begun or scope["type"] != "http":
+                raise
+            await _unexpected(scope["path"], error)(scope, receive, send)

@@ -129,6 +129,10 @@ REMEDIES: Mapping[str, str] = {
     "url-too-many-bytes": "More than POOL5_MAX_PICTURE_BYTES are behind the URL.",
     "url-unreachable": "The host's name or address does not answer: check the URL.",
     # the catalog, snapshots
+    "catalog-busy": "Another process has been writing for a minute: ask again, or end it.",
+    "disk-failed": "The disk reports errors: see the system's log, restore elsewhere.",
+    "disk-full": "Make room on the disk of the data folder; the same call then works, jobs go on.",
+    "duplicate": "It is indexed already: duplicates=flag or allow index it all the same.",
     "catalog-missing": "There is no catalog in that folder: correct POOL5_DATA.",
     "catalog-newer": "Written by a newer pool5: run that version, or restore an older backup.",
     "catalog-unreadable": "No catalog, or a damaged one: restore the latest backup.",

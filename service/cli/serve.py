@@ -58,7 +58,9 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
-            http=bounded(settings.header_timeout_s),
+            http=bounded(
+                settings.header_timeout_s, settings.stall_timeout_s, settings.min_body_rate
+            ),
             ws="none",
             limit_concurrency=settings.max_connections,
             proxy_headers=bool(settings.trusted_proxies),

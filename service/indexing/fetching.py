@@ -4,8 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from urllib.parse import urlsplit
@@ -135,15 +134,14 @@ def fetched_ahead(
             entry, fetching = waiting[0]
             if fetching is not None:
                 check()
+                wait([fetching], PATIENCE_S)
+                if not fetching.done():
+                    yield None
+                    continue
                 try:
-                    content: bytes | SourceError = fetching.result(PATIENCE_S)
+                    content: bytes | SourceError = fetching.result()
                 except SourceError as error:
                     content = error
-                except FutureTimeoutError:
-                    if not fetching.done():
-                        yield None
-                        continue
-                    raise
                 held = 0 if isinstance(content, SourceError) else len(content)
                 entry = replace(entry, read=given(content), held=held, fetched=False)
             waiting.popleft()

@@ -147,8 +147,7 @@ class Watcher:
         self._unsettled.clear()
         self._index(self._settled(source))
         if self.delete:
-            source.check_present()
-            self._forget(self.folder)
+            self._forget(self.folder, source)
 
     def _settled(self, source: FolderSource, below: Path | None = None) -> Iterator[Entry]:
         now_ns = time.time_ns()
@@ -181,9 +180,8 @@ class Watcher:
                 self._index(self._settled(source, path))
         entries = (source.entry(path) for path in ready if path.is_file())
         self._index(entry for entry in entries if entry is not None)
-        source.check_present()
         for path in gone if self.delete else ():
-            self._forget(path)
+            self._forget(path, source)
 
     def _index(self, entries: Iterable[Entry]) -> None:
         try:
@@ -195,8 +193,12 @@ class Watcher:
         if self.collection.needs_compaction():
             self.engine.compact_soon(self.collection)
 
-    def _forget(self, path: Path) -> None:
-        """Remove the items of what lay at a path, or below it, and is not there any more."""
+    def _forget(self, path: Path, source: FolderSource) -> None:
+        """Remove the items of what lay at a path, or below it, and is not there any more.
+
+        Raises SourceError where the whole folder is not there: what was found missing is then not
+        removed, as it may have vanished while it was looked for.
+        """
         gone = []
         if path != self.folder:
             known = self.collection.known([stable_id(f"file:{path}")])
@@ -205,6 +207,7 @@ class Watcher:
             gone = [item_id for item_id, at in self._items_below(path) if not at.exists()]
         for some in _pages(gone):
             self._check()
+            source.check_present()
             self.removed(sum(self.collection.remove(some)))
 
     def _items_below(self, path: Path) -> Iterator[tuple[str, Path]]:

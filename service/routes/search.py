@@ -67,13 +67,14 @@ async def search_collection(
     """The neighbours of an upload, an item, a URL, or of positives and negatives."""
     if request.headers.get("content-type", "").startswith("application/json"):
         body = forms.validated(SearchBody, await forms.json_body(request))
+        charge(request, max(1, _fetched(body)))
         work = partial(_search, engine, collection, body, [])
         answer = await engine.queries.run(request, work)
     else:
         async with forms.multipart(request, MAX_QUERY_FILES) as form:
             body = forms.validated(SearchBody, forms.fields(form))
             uploads = forms.files(form, "file", "files")
-            charge(request, len(uploads))
+            charge(request, max(1, len(uploads) + _fetched(body)))
             work = partial(_search, engine, collection, body, uploads)
             answer = await engine.queries.run(request, work)
     return NeighboursBody(
@@ -107,6 +108,13 @@ def _search(
     limit = engine.settings.max_picture_bytes + 1
     pictures = [upload.file.read(limit) for upload in uploads]
     return search(engine, collection, _query(body, pictures), clock)
+
+
+def _fetched(body: SearchBody) -> int:
+    """How many pictures the query has fetched."""
+    examples = [*body.positives, *body.negatives]
+    urls = [body.url, *(one.url for one in examples if isinstance(one, Reference))]
+    return sum(bool(url) for url in urls)
 
 
 def _query(body: SearchBody, pictures: Sequence[bytes]) -> Query:

@@ -6,11 +6,17 @@ import structlog
 from fastapi import Depends, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.problems import Problem, problem_of, response
+from service.problems import KNOWN, Problem, problem_of, response
 from service.security.callers import CHALLENGE, Caller, Keyring
 from service.security.operations import Operation
 from service.security.rates import Rates
 from service.settings import Settings
+
+FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
+"""What a proxy adds, and nobody at this machine."""
+
+ALIVE = "GET /health/live"
+"""Has the process's own health for its answer, whatever has become of the catalog."""
 
 
 class Access:
@@ -32,9 +38,9 @@ class Access:
             return
         try:
             await self._admit(scope)
-        except Problem as problem:
-            answer = response(scope["path"], problem_of(problem), problem.headers)
-            await answer(scope, receive, send)
+        except KNOWN as error:
+            headers = getattr(error, "headers", None)
+            await response(scope["path"], problem_of(error), headers)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -43,15 +49,19 @@ class Access:
         address = (scope.get("client") or ("local",))[0]
         state["caller"] = nobody = Caller(address, None, None)
         sent = [value for name, value in scope["headers"] if name == b"authorization"]
+        is_open = operation.scope is None or operation.name in self._open
+        if is_open and not sent and operation.name == ALIVE:
+            return
         try:
             header = sent[0].decode("latin-1") if len(sent) == 1 else " " * len(sent)
-            state["caller"] = caller = await self._keyring.caller(header, address)
+            state["caller"] = caller = await self._keyring.caller(
+                header, address, forwarded=any(name in FORWARDED for name, _ in scope["headers"])
+            )
         except Problem:
             self._rates.take(nobody, operation)
             raise
         if caller.key:
             structlog.contextvars.bind_contextvars(key=caller.key)
-        is_open = operation.scope is None or operation.name in self._open
         if not is_open:
             state["charge"] = lambda cost: self._rates.take(caller, operation, cost)
             self._rates.take(caller, operation)
@@ -63,7 +73,8 @@ def _check(caller: Caller, operation: Operation) -> None:
     if caller.scope is None:
         raise Problem(
             "key-missing",
-            "this needs an API key: send it as `Authorization: Bearer …`",
+            "this needs an API key, which `pool5 keys add` makes: send it as "
+            "`Authorization: Bearer …`",
             {"WWW-Authenticate": CHALLENGE},
         )
     if not caller.may(needed):

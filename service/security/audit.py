@@ -1,22 +1,25 @@
-"""The audit log: every write that was asked for, by whom, and what became of it.
+"""The audit log: every write that a caller asked for, who they are, and what became of it.
 
 One JSON line each, appended to a file of its own. Neither pictures nor metadata nor secrets are in
 it: ids, counts and codes.
 """
 
+import asyncio
 import getpass
 import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import structlog
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.security.operations import operation
+from service.security.callers import Caller
+from service.security.operations import OPERATIONS, Operation
 from service.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -24,6 +27,8 @@ logger = structlog.get_logger(__name__)
 FILE = "audit.jsonl"
 MOST_IDS = 100
 """Ids that one line names; the counts are of all."""
+
+RATE_LIMITED = 429
 
 OUTCOMES: Mapping[int, str] = {2: "done", 3: "done", 4: "refused", 5: "failed"}
 
@@ -60,21 +65,22 @@ class AuditLog:
 class Audit:
     """Records every request to an operation that writes, when its answer has ended.
 
-    `request.state` has the `operation` from here on.
+    Those of nobody are left out: anyone could push the record of the others out of the log.
     """
 
     def __init__(self, app: ASGIApp, log: AuditLog) -> None:
         self.app = app
         self._log = log
+        self._in_turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on anything that is no HTTP request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        state = scope.setdefault("state", {})
-        state["operation"] = asked = operation(scope["method"], scope["path"])
-        if not asked.writes:
+        state = scope["state"]
+        asked: Operation = state["operation"]
+        if not asked.writes or asked.name not in OPERATIONS:
             await self.app(scope, receive, send)
             return
         status = 0
@@ -91,16 +97,25 @@ class Audit:
             await self.app(scope, receive, watch)
         finally:
             caller = state.get("caller")
-            self._log.write(
-                asked.name,
-                request_id=structlog.contextvars.get_contextvars().get("request_id"),
-                key=caller and caller.key,
-                address=(scope.get("client") or ("local",))[0],
-                **{name: value[:200] for name, value in asked.parameters.items()},
-                status=status or None,
-                outcome=OUTCOMES.get(status // 100, "failed"),
-                **noted,
-            )
+            if _is_somebody(caller, status):
+                async with self._in_turn:
+                    await run_in_threadpool(
+                        self._log.write,
+                        asked.name,
+                        request_id=structlog.contextvars.get_contextvars().get("request_id"),
+                        key=caller.key,
+                        address=(scope.get("client") or ("local",))[0],
+                        **{name: value[:200] for name, value in asked.parameters.items()},
+                        status=status or None,
+                        outcome=OUTCOMES.get(status // 100, "failed"),
+                        **noted,
+                    )
+
+
+def _is_somebody(caller: Caller | None, status: int) -> TypeGuard[Caller]:
+    if caller is None or caller.scope is None:
+        return False
+    return caller.key is not None or status != RATE_LIMITED
 
 
 def note(request: Request, **facts: Any) -> None:

@@ -6,9 +6,13 @@ import time
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.security.operations import Operation, operation
 from service.settings import Settings
 
 MAX_JSON_BYTES = 4 * 1024 * 1024
+
+MOST_PICTURES_TO_READ = 32
+"""Of the largest size, in a form that changes nothing; what indexes may send whole folders."""
 
 GRACE_S = 10.0
 """What a client may take to come up to pace."""
@@ -16,6 +20,8 @@ GRACE_S = 10.0
 
 class Bodies:
     """Cuts off bodies that are too large or too slow while they arrive.
+
+    `request.state` has the `operation` from here on.
 
     Only the time that is spent waiting for the client counts: how long the service takes over what
     came is none of the client's fault.
@@ -30,7 +36,9 @@ class Bodies:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body = _Body(scope, receive, self._settings)
+        asked = operation(scope["method"], scope["path"])
+        scope.setdefault("state", {})["operation"] = asked
+        body = _Body(scope, receive, asked, self._settings)
 
         async def answer(message: Message) -> None:
             # What nobody will read must not hold the connection.
@@ -44,13 +52,17 @@ class Bodies:
 class _Body:
     """The body of one request, measured."""
 
-    def __init__(self, scope: Scope, receive: Receive, settings: Settings) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, asked: Operation, settings: Settings
+    ) -> None:
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"")
         self._declared = int(length) if length.isdigit() else 0
         # Forms are spooled to disk as they arrive; anything else is held in memory.
         form = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
         most = settings.max_body_bytes
+        if not asked.writes:
+            most = min(most, MOST_PICTURES_TO_READ * settings.max_picture_bytes + MAX_JSON_BYTES)
         self._limit = most if form else min(MAX_JSON_BYTES, most)
         self._stall_s = settings.stall_timeout_s
         self._rate = settings.min_body_rate

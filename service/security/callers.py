@@ -1,19 +1,26 @@
 """Who calls: a key, or an address that needs none."""
 
+import asyncio
 import ipaddress
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import structlog
 from starlette.concurrency import run_in_threadpool
 
 from index.keys import SCOPES, Key, Keys, Scope, matching
 from service.problems import Problem
 from service.settings import Settings
 
+logger = structlog.get_logger(__name__)
+
 LOOK_AGAIN_S = 0.5
 """Until a key that another process added, revoked or rotated counts here."""
+
+PATIENCE_S = 1.0
+"""For a look at the catalog, before a caller is judged by the keys that are known already."""
 
 CHALLENGE = 'Bearer realm="pool5"'
 
@@ -45,32 +52,34 @@ class Caller:
 
 
 class Keyring:
-    """The catalog's keys as they are now, give or take half a second."""
+    """The catalog's keys as they are now, give or take half a second.
+
+    Those that were seen last hold while the catalog cannot be read.
+    """
 
     def __init__(self, keys: Keys, settings: Settings) -> None:
         self._keys = keys
         self._is_open = settings.insecure
         self._is_local = is_loopback(settings.host)
-        self._known: Mapping[str, Key] = {}
+        self._known: Mapping[str, Key] | None = None
         self._looked = -LOOK_AGAIN_S
+        self._looking: asyncio.Task[Mapping[str, Key]] | None = None
 
-    async def caller(self, authorization: str, address: str) -> Caller:
+    async def caller(self, authorization: str, address: str, *, forwarded: bool = False) -> Caller:
         """Who has sent a request with this header from this address.
 
         Without the header, and where keys are needed, it is somebody who may do nothing. On the
-        loopback they are needed once there is one, and then still when the last has ended. Raises
-        Problem `key-refused`.
+        loopback they are needed once there is one, and then still when the last has ended; and of
+        whoever comes through a proxy (`forwarded`), since they may be anybody. Raises
+        Problem `key-refused`, and what the catalog raises while no keys were ever seen.
         """
-        if time.monotonic() - self._looked >= LOOK_AGAIN_S:
-            looked = time.monotonic()
-            known = await run_in_threadpool(self._keys.list)
-            self._known, self._looked = {key.id: key for key in known}, looked
+        known = await self._seen()
         scheme, _, secret = authorization.partition(" ")
-        if self._is_open or (self._is_local and not self._known):
+        if self._is_open or (self._is_local and not known and not forwarded):
             return Caller(address, None, "admin")
         if not authorization:
             return Caller(address, None, None)
-        found = matching(self._known, secret.strip(), datetime.now(UTC))
+        found = matching(known, secret.strip(), datetime.now(UTC))
         if scheme.lower() != "bearer" or found is None:
             raise Problem(
                 "key-refused",
@@ -80,6 +89,30 @@ class Keyring:
             )
         collections = None if found.collections is None else frozenset(found.collections)
         return Caller(address, found.id, found.scope, collections)
+
+    async def _seen(self) -> Mapping[str, Key]:
+        if self._known is None or time.monotonic() - self._looked >= LOOK_AGAIN_S:
+            if self._looking is None:
+                self._looking = asyncio.create_task(self._look())
+            if self._known is None:
+                return await asyncio.shield(self._looking)
+            await asyncio.wait([self._looking], timeout=PATIENCE_S)
+        return self._known
+
+    async def _look(self) -> Mapping[str, Key]:
+        """One at a time, whoever asks."""
+        looked = time.monotonic()
+        try:
+            self._known = {key.id: key for key in await run_in_threadpool(self._keys.list)}
+        except Exception as error:
+            if self._known is None:
+                raise
+            looked = time.monotonic()
+            logger.warning("the keys cannot be read: those known so far hold", error=str(error))
+        finally:
+            self._looking = None
+        self._looked = looked
+        return self._known
 
 
 def is_loopback(host: str) -> bool:
@@ -95,17 +128,19 @@ def is_loopback(host: str) -> bool:
 
 
 def check_start(keys: Keys, settings: Settings) -> None:
-    """Refuse to listen for the network where nobody could be told apart.
+    """Refuse to listen for the network, or behind a proxy, where nobody could be told apart.
 
     Raises Problem `keys-missing`.
     """
-    if settings.insecure or is_loopback(settings.host):
+    proxies = ", ".join(settings.trusted_proxies)
+    if settings.insecure or (is_loopback(settings.host) and not proxies):
         return
+    way = f" through {proxies} (POOL5_TRUSTED_PROXIES)" if proxies else ""
     now = datetime.now(UTC)
     if not any(key.holds(now) for key in keys.list()):
         raise Problem(
             "keys-missing",
-            f"{settings.host} can be reached by others, and there is no API key that they would "
-            "need: make one with `pool5 keys add NAME`, or let everybody read and write with "
+            f"{settings.host} can be reached by others{way}, and there is no API key that they "
+            "would need: make one with `pool5 keys add NAME`, or let everybody read and write with "
             "POOL5_INSECURE=1 (--insecure)",
         )

@@ -1,6 +1,7 @@
 """Bounds for connections on which there is no request yet, or no more: uvicorn sets none for these.
 
-A header that never ends would be held in memory, one that never comes would hold a connection.
+A header that never ends would be held in memory, one that never comes would hold a connection, and
+so would an answer that nobody reads.
 """
 
 import asyncio
@@ -22,26 +23,42 @@ class BoundedConnection(HttpToolsProtocol):
     """Ends a connection whose next request has not begun in time or never ends to begin.
 
     From the connection, or the first byte of a further request, to the end of the headers it may
-    take `header_timeout_s`. Between requests uvicorn's own keep-alive timeout runs.
+    take `header_timeout_s`. Between requests uvicorn's own keep-alive timeout runs. Of an answer
+    that waits to be sent the client takes `min_rate` bytes per second, seen over `stall_timeout_s`.
     """
 
     header_timeout_s = 10.0
+    stall_timeout_s = 20.0
+    min_rate = 4096
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._header_bytes = 0
         self._in_headers = True
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client came: its first request is due."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # So that whatever waits is told of.
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client went."""
         self._stop_waiting()
+        self._is_read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client takes nothing more of its answer, for now."""
+        super().pause_writing()
+        self._await_reading()
+
+    def resume_writing(self) -> None:
+        """The client has taken all there was."""
+        self._is_read()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """What comes while headers are due counts as headers, until they are complete."""
@@ -81,6 +98,22 @@ class BoundedConnection(HttpToolsProtocol):
         if not self.transport.is_closing():
             super().on_message_complete()
 
+    def _await_reading(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(self.stall_timeout_s, self._look_again, left)
+
+    def _look_again(self, before: int) -> None:
+        taken = before - self.transport.get_write_buffer_size()
+        if taken <= 0 or taken < self.min_rate * self.stall_timeout_s:
+            self.transport.abort()
+        else:
+            self._await_reading()
+
+    def _is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
     def _await_headers(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
@@ -103,6 +136,13 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.close()
 
 
-def bounded(header_timeout_s: float) -> type[BoundedConnection]:
-    """The protocol with this timeout, as uvicorn takes it."""
-    return type("Bounded", (BoundedConnection,), {"header_timeout_s": header_timeout_s})
+def bounded(
+    header_timeout_s: float, stall_timeout_s: float = 20.0, min_rate: int = 4096
+) -> type[BoundedConnection]:
+    """The protocol with these bounds, as uvicorn takes it."""
+    bounds = {
+        "header_timeout_s": header_timeout_s,
+        "stall_timeout_s": stall_timeout_s,
+        "min_rate": min_rate,
+    }
+    return type("Bounded", (BoundedConnection,), bounds)

@@ -43,6 +43,14 @@ OPERATIONS: Mapping[str, Scope | None] = {
     "DELETE /v1/jobs/{job}": "write",
     "GET /v1/jobs/{job}/errors": "read",
     "GET /v1/jobs/{job}/events": "read",
+    "GET /v1/jobs/{job}/duplicates": "read",
+    "POST /v1/jobs/{job}/retry": "write",
+    "POST /v1/collections/{collection}/duplicates": "write",
+    "GET /v1/collections/{collection}/snapshots": "admin",
+    "POST /v1/collections/{collection}/snapshots": "admin",
+    "GET /v1/snapshots": "admin",
+    "POST /v1/snapshots": "admin",
+    "DELETE /v1/snapshots/{snapshot}": "admin",
 }
 """Method and path to scope; None: open to all."""
 
@@ -60,6 +68,8 @@ ANSWER_FOR_THEIR_CALLER = frozenset(
         "DELETE /v1/jobs/{job}",
         "GET /v1/jobs/{job}/errors",
         "GET /v1/jobs/{job}/events",
+        "GET /v1/jobs/{job}/duplicates",
+        "POST /v1/jobs/{job}/retry",
     }
 )
 """Operations without a collection in their path that look at the caller's collections themselves.

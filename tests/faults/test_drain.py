@@ -28,9 +28,14 @@ Extractor.forward = slow
 """
 
 COMPACTING_FOREVER = """
+import time
 from index import Collection
+def compact(self, draining):
+    draining.wait(3600)
+    print("compaction told to end", flush=True)
+    time.sleep(3600)
 Collection.needs_compaction = lambda self: True
-Collection.compact = lambda self: __import__("time").sleep(3600)
+Collection.compact = compact
 """
 
 
@@ -49,7 +54,7 @@ class SlowUpload:
     def __init__(self, server: Server) -> None:
         self._socket = socket.create_connection(("127.0.0.1", server.port))
         self._socket.sendall(
-            b"POST /v1/collections/default/items HTTP/1.1\r\nHost: here\r\nContent-Length: 9999\r\n"
+            b"POST /v1/collections/default/items HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n"
             b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
         )
         self._over = threading.Event()
@@ -92,6 +97,7 @@ def test_job_stream_upload_and_compaction_under_way_do_not_hold_up_the_end(
         said = server.whole_log()
         assert "weights_mirror=http://***@127.0.0.1:9/weights" in said
         assert "hush" not in said
+        assert "compaction told to end" in said
     with Server(data, "--image-roots", str(folder), "--drain-s", "60") as server:
         ended = server.job(job)
         assert (ended["state"], ended["done"], ended["failed"]) == ("done", PICTURES, 0)
@@ -109,9 +115,13 @@ def _a_second_signal_ends_it_at_once(server: Server) -> None:
 
 
 def _search(server: Server) -> httpx.Response:
-    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
-        files = {"file": encoded(1)}
-        return client.post("/v1/collections/default/search", files=files)
+    return server.client.post("/v1/collections/default/search", files={"file": encoded(1)})
+
+
+def _wait_until_answering(server: Server, requests: int) -> None:
+    end = time.monotonic() + 60
+    while f"pool5_requests_in_flight {requests + 1}.0" not in server.client.get("/metrics").text:
+        assert time.monotonic() < end
 
 
 def test_waiting_queries_are_answered_and_a_balancer_is_told_before(tmp_path: Path) -> None:
@@ -121,7 +131,7 @@ def test_waiting_queries_are_answered_and_a_balancer_is_told_before(tmp_path: Pa
         ThreadPoolExecutor(16) as pool,
     ):
         searches = [pool.submit(_search, server) for _ in range(16)]
-        time.sleep(0.5)
+        _wait_until_answering(server, 16)
         server.process.terminate()
         asked = time.monotonic()
         time.sleep(0.5)

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,8 +86,11 @@ def test_a_bit_flipped_in_a_generation_is_noticed_and_put_right(
             )
         judged(data, {"a": [state]}, seed)
     with Catalog.open(data) as catalog:
-        spaces = catalog.collection(NAME).status()["spaces"].values()
-        assert all(space["number"] > 1 for space in spaces)
+        collection, end = catalog.collection(NAME), time.monotonic() + 30
+        # The catalog is searched meanwhile: they are made again in the background.
+        while any(space["number"] < 2 for space in collection.status()["spaces"].values()):
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def flipped_in_the_database(folder: Path, state: State, to: Path, count: int) -> dict[str, int]:

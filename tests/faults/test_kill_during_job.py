@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_job_ends_with_every_picture_once(tmp_path: Path, folder: Path) -> None:
     rng = random.Random(5)
     data = tmp_path / "data"

@@ -103,6 +103,8 @@ def test_adding_nothing_is_nothing(collection: Collection) -> None:
     ("bad", "code"),
     [
         (new_item("a/b", 1), "item-id-invalid"),
+        (new_item("b", 1, sha256="../../etc"), "item-id-invalid"),
+        (new_item("b", 1, sha256=""), "item-id-invalid"),
         (new_item("b", 1, {"n": float("nan")}), "metadata-invalid"),
         (new_item("b", 1, None, HIGH, LOW), "descriptor-invalid"),
         (new_item("b", 1, descriptors={"high": np.full(16, np.nan)}), "descriptor-invalid"),

@@ -105,3 +105,34 @@ def test_more_fields_than_are_kept_and_more_words_than_fit_change_no_answer(
             ("word", "4", {"i4"}),
         ):
             assert _searched(collection, {field: value}) == expected
+
+
+def test_a_column_holds_no_more_bytes_of_words_than_it_may(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "MOST_WORD_BYTES", 1_000)
+    texts = {f"i{n}": f"{n}{'é' * 100}" for n in range(8)}
+    added = [new_item(item_id, n, {"t": texts[item_id]}) for n, item_id in enumerate(texts)]
+    collection.add(added[:4])
+    for _ in range(2):
+        assert _searched(collection, {"t": texts["i3"]}) == {"i3"}
+        held = collection._searching.columns
+        assert sum(column.word_bytes for column in held._columns.values()) <= 1_000
+        collection.add(added)
+    assert held._inexact == {'$."t"'}
+
+
+def test_a_field_that_no_item_has_takes_no_room(collection: Collection) -> None:
+    collection.add([new_item("a", 1, {"here": 1})])
+    assert _searched(collection, {"nowhere": 1}) == set()
+    assert _searched(collection, {"here": 1}) == {"a"}
+    assert list(collection._searching.columns._columns) == ['$."here"']
+    collection.patch("a", {"nowhere": 1})
+    assert _searched(collection, {"nowhere": 1}) == {"a"}
+
+
+def test_columns_are_read_in_parts(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "READ_AT_ONCE", 3)
+    for count in (7, 14):
+        collection.add([new_item(f"i{n}", n, {"n": n}) for n in range(count)])
+        assert _searched(collection, {"n": {"gte": 5}}) == {f"i{n}" for n in range(5, count)}

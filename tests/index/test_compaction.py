@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from index import Catalog, Collection, generation
-from index.compaction import Cancelled, Pace
+from index import Catalog, Collection, CollectionError, generation
+from index.compaction import Cancelled, Compaction, Pace
 from index.generation import Generation, Sealed
+from index.view import View
 from tests.index.making import HIGH, new_item, unit
 
 
@@ -47,6 +48,40 @@ def test_a_compaction_that_was_stopped_changes_nothing(collection: Collection) -
     assert collection.status()["spaces"]["high"]["number"] == 0
     assert collection.compact()
     assert collection.status()["spaces"]["high"]["number"] == 1
+
+
+def test_it_stops_for_whichever_asks(collection: Collection) -> None:
+    stop = threading.Event()
+    pace = Pace(threading.Event(), stop, searched=lambda: 0.0)
+    pace.between()
+    stop.set()
+    with pytest.raises(Cancelled):
+        pace.between()
+    collection.add([new_item("a", 1)])
+    collection.stop()
+    assert not collection.compact(threading.Event())
+
+
+def test_a_compaction_of_what_was_dropped_meanwhile_leaves_no_files(
+    catalog: Catalog, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Compaction.run
+    sealed = []
+
+    def dropped(self: Compaction, view: View, number: int, pace: Pace) -> dict[str, Generation]:
+        with Catalog.open(catalog.folder) as other:  # another process, which cannot stop this one
+            other.drop_collection("shoes")
+        made = run(self, view, number, pace)
+        sealed.extend(self.folder.glob("*.faiss"))
+        return made
+
+    collection.add([new_item("a", 1)])
+    monkeypatch.setattr(Compaction, "run", dropped)
+    with pytest.raises(CollectionError) as refused:
+        collection.compact()
+    assert refused.value.code == "collection-unknown"
+    assert [path.name for path in sealed] == ["high-1.faiss"]
+    assert not sealed[0].exists()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Generations, delta and tombstones together: sealing, reopening, damage, other processes."""
 
+import hashlib
 import logging
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
+from sqlalchemy import update
 
-from index import Catalog, Collection, CollectionError, generation
+from index import Catalog, Collection, CollectionError, generation, tables
+from index.compaction import Cancelled, Compaction
 from tests.index.making import HIGH, LOW, nearest, new_item, stored, unit, units
 
 GALLERY = {f"i{n}": stored(unit(n)) for n in range(60)}
@@ -307,3 +311,93 @@ def test_a_collection_dropped_by_another_process_is_unknown_here(tmp_path: Path)
         with pytest.raises(CollectionError) as refused:
             mine.search(unit(1))
         assert refused.value.code == "collection-unknown"
+
+
+def test_generations_that_gave_way_while_they_were_loaded_are_not_adopted(tmp_path: Path) -> None:
+    with Catalog.open(tmp_path) as ours, Catalog.open(tmp_path) as theirs:
+        mine = ours.create_collection("shoes", [HIGH], {})
+        _fill(mine)
+        yours = theirs.collection("shoes")
+        assert _is_right(yours)
+        assert mine.compact()
+        slow = yours._current._loaded(2, yours._current._numbered()[2])
+        assert slow is not None
+        for gone in ("i0", "i1"):  # after the second of which the first is not told any more
+            mine.remove([gone])
+            assert mine.compact()
+        yours._current._adopt(slow)
+        assert _high(yours)["number"] == 4
+        assert {one.id for one in yours.search(unit(1), 100)} == GALLERY.keys() - {"i0", "i1"}
+
+
+@pytest.mark.parametrize("error", [Cancelled(), OSError(28, "No space left on device")])
+def test_after_a_compaction_came_to_nothing_that_of_another_process_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    with Catalog.open(tmp_path) as ours, Catalog.open(tmp_path) as theirs:
+        mine = ours.create_collection("shoes", [HIGH], {})
+        _fill(mine)
+        yours = theirs.collection("shoes")
+        with monkeypatch.context() as failing, suppress(OSError):
+            failing.setattr(Compaction, "run", fail)
+            assert not yours.compact()
+        assert mine.compact()
+        _wait_until(lambda: _high(yours)["number"] == 2)
+        assert _is_right(yours)
+
+
+def test_a_generation_that_faiss_cannot_read_is_rebuilt_although_its_checksum_is_right(
+    tmp_path: Path,
+) -> None:
+    with Catalog.open(tmp_path) as catalog:
+        _fill(catalog.create_collection("shoes", [HIGH], {}))
+        (path,) = _generations(catalog)
+        path.write_bytes(b"of another version")
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        with catalog.database.writing() as connection:
+            connection.execute(update(tables.generations).values(sha256=sha256))
+    with Catalog.open(tmp_path) as catalog:
+        assert _is_right(catalog.collection("shoes"))
+        _wait_until(lambda: _high(catalog.collection("shoes"))["count"] == 60)
+        assert _is_right(catalog.collection("shoes"))
+
+
+def test_whatever_fails_in_the_background_is_said_and_tried_again_later(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(number: int) -> None:
+        raise MemoryError(number)
+
+    _fill(collection)
+    monkeypatch.setattr(collection._current, "_load", fail)
+    collection._current._tend()
+    assert "MemoryError" in caplog.text
+    assert collection._current._tend_after > time.monotonic()
+    assert _is_right(collection)
+
+
+def test_without_generations_the_catalog_is_read_once_and_not_after_every_write(
+    tmp_path: Path,
+) -> None:
+    with Catalog.open(tmp_path) as catalog:
+        collection = catalog.create_collection("shoes", [HIGH], {})
+        _fill(collection)
+        for n in (900, 901):
+            assert collection.compact()
+            collection.add([new_item(f"i{n}", n)])
+        for path in _generations(catalog):
+            path.unlink()
+
+    with Catalog.open(tmp_path) as catalog:
+        collection = catalog.collection("shoes")
+        collection._current._tend_after = float("inf")
+        before = collection._current.view()
+        assert (before.number, len(before.delta)) == (0, 62)
+        collection.remove(["i900"])
+        collection.add([new_item("new", 902)])
+        after = collection._current.view()
+        assert len(after.delta) == 62
+        assert after.delta._parts[0].block is before.delta._parts[0].block

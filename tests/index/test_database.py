@@ -117,3 +117,11 @@ def test_a_file_that_is_no_catalog_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CollectionError) as refused:
         Database(path)
     assert refused.value.code == "catalog-unreadable"
+
+
+def test_the_log_that_a_long_reader_made_grow_is_cut_back_after_it(
+    database: Database,
+) -> None:
+    with database.reading() as connection:
+        limit = connection.exec_driver_sql("PRAGMA journal_size_limit").scalar_one()
+    assert limit == 64 * 2**20

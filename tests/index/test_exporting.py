@@ -168,3 +168,16 @@ def test_a_parquet_file_of_others_is_refused(tmp_path: Path) -> None:
         with pytest.raises(CollectionError) as refused:
             ParquetRows(tmp_path / f"{name}.parquet")
         assert refused.value.code == "import-invalid"
+
+
+def test_an_export_removes_nothing_of_others_and_goes_into_the_folder_one_is_in(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out.aside").mkdir()
+    (tmp_path / "out.aside" / "letter").touch()
+    monkeypatch.chdir(tmp_path / "out")
+    collection.export(".")
+    assert (tmp_path / "out" / "items.parquet").is_file()
+    assert (tmp_path / "out.aside" / "letter").exists()
+    assert not list(tmp_path.glob(".out.*"))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from index import Catalog, Collection, CollectionError, Jobs, grouping
+from index import Catalog, Collection, CollectionError, Jobs, generation, grouping
 from index.grouping import Group, Member, Sets
-from tests.index.making import LOW, new_item, unit, units
+from tests.index.making import HIGH, LOW, new_item, unit, units
 
 
 def components(pairs: list[tuple[int, int]], n: int) -> set[frozenset[int]]:
@@ -168,3 +168,29 @@ def test_a_large_group_costs_no_matrix(collection: Collection) -> None:
     collection.add([new_item("other", 2)])
     (group,) = collection.duplicates(0.99)
     assert len(group) == 300
+
+
+def test_compacting_before_is_told_too_and_ended_by_what_is_raised(catalog: Catalog) -> None:
+    few = catalog.create_collection("few", [HIGH], {"index": {"delta_limit": 3}})
+    few.add([new_item(f"i{n}", n) for n in range(5)])
+
+    def stop(done: int, total: int) -> None:
+        assert (done, total) == (0, 5)
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        few.duplicates(0.9, told=stop)
+    assert few.status()["spaces"]["high"]["number"] == 0
+
+
+def test_where_the_disk_is_too_full_to_compact_before_it_is_done_without(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(index: object, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    few = catalog.create_collection("few", [HIGH], {"index": {"delta_limit": 3}})
+    few.add([new_item(f"i{n}", n, descriptors={"high": unit(n % 4)}) for n in range(5)])
+    monkeypatch.setattr(generation, "seal", full)
+    (group,) = few.duplicates(0.99)
+    assert {member.id for member in group} == {"i0", "i4"}

@@ -94,3 +94,17 @@ def test_a_picture_whose_item_is_on_its_way_survives_the_removal_of_its_twin(
     collection.remove(["old"])
     collection.add([new_item("new", 1)])
     assert collection.pictures.get(content(1), "thumbnail") == b"small"
+
+
+def test_one_of_two_items_on_their_way_that_is_given_up_leaves_the_picture_to_the_other(
+    collection: Collection,
+) -> None:
+    for _ in range(2):
+        collection.pictures.expect(content(1))
+        for kind in ("original", "thumbnail"):
+            collection.pictures.put(content(1), kind, b"small")
+    collection.abandon([content(1)])
+    assert collection.pictures.get(content(1), "thumbnail") == b"small"
+    collection.add([new_item("a", 1)])
+    collection.remove(["a"])
+    assert collection.pictures.get(content(1), "thumbnail") is None

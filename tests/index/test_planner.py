@@ -44,6 +44,9 @@ def test_a_plan_says_why() -> None:
     assert "too few" in few.why
     (large,) = plans(MILLION, 512, "float16", Policy(memory_mib=50))
     assert "50 MiB" in large.why
+    (wide,) = plans(MILLION, 8_192, "float16", Policy(kind="ivf-rabitq"))
+    assert "too few" not in wide.why
+    assert "8192 dimensions" in wide.why
 
 
 @pytest.mark.parametrize("count", [1_024, 60_000, MILLION, 10_000_000])

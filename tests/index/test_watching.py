@@ -172,3 +172,24 @@ def test_a_recall_is_low_when_it_is_so_beyond_chance(recalls: list[float], below
     watched = Watched()
     watched.recalls.extend(recalls)
     assert watched.below(0.98) == below
+
+
+def test_an_exact_search_among_copies_whose_norm_was_rounded_up_has_a_recall_of_one(
+    tmp_path: Path,
+) -> None:
+    asked = max(VECTORS, key=lambda vector: float(stored(vector) @ vector))
+    nearly = [asked + np.float32(n * 2e-5) * VECTORS[1] for n in range(20)]
+    assert float(stored(asked) @ asked) > 1 + 2e-5
+    with Catalog.open(tmp_path / "exact", watched=1.0) as catalog:
+        collection = catalog.create_collection("copies", [SPACE], {})
+        collection.add(
+            [
+                new_item(f"i{n}", n, descriptors={"high": vector / np.linalg.norm(vector)})
+                for n, vector in enumerate(nearly)
+            ]
+        )
+        for search_in in (lambda: False, collection.compact):  # the delta, then the generation
+            search_in()
+            collection.search(asked, 10)
+            assert collection.check_recall() == 1
+        assert set(collection.watched["high"].recalls) == {1.0}

@@ -207,3 +207,22 @@ def test_an_upload_says_of_every_picture_what_became_of_it_in_time(
     late = [one["problem"]["code"] for one in outcomes if one["status"] == "failed"]
     assert late
     assert set(late) == {"request-timeout"}
+
+
+def test_what_waits_behind_threads_that_hang_is_refused_at_once() -> None:
+    desk, woken = Admission("searches", 1, 5, 60), threading.Event()
+
+    async def ask() -> Problem:
+        hanging = asyncio.create_task(desk.run(request(), lambda _: woken.wait(30)))
+        waiting = asyncio.create_task(desk.run(request(), lambda _: "never"))
+        await asyncio.sleep(0.05)
+        desk.restart("they hang")
+        with pytest.raises(Problem) as refused:
+            await asyncio.wait_for(waiting, 5)
+        assert await desk.run(request(), lambda _: "an answer") == "an answer"
+        woken.set()
+        await hanging
+        return refused.value
+
+    assert asyncio.run(ask()).code == "overloaded"
+    assert desk.inside() == 0

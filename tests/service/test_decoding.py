@@ -166,9 +166,9 @@ def test_lanes_do_not_wait_for_each_other(big: bytes) -> None:
             time.sleep(0.005)
         assert one_each.prepare(encoded(2), WANTED, "query").width == 160
         assert job.is_alive()
+        job.join(30)
         (bulk,) = one_each.processes()["bulk"]
         assert os.getpriority(os.PRIO_PROCESS, bulk) == 10
-        job.join(30)
         assert len(outcome) == 1
     finally:
         one_each.close()

@@ -5,7 +5,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future
 from email.utils import formatdate
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -13,8 +15,10 @@ from urllib.parse import quote, unquote
 import pytest
 from fastapi.testclient import TestClient
 
+from service.clock import Clock
 from service.engine import Engine
 from service.fetch import Fetcher, FetchError
+from service.indexing import fetching, runner
 from service.indexing.fetching import Hosts, fetched_ahead
 from service.indexing.source import Entry, Interrupted, SourceError
 from service.settings import Settings
@@ -195,7 +199,7 @@ def test_while_a_host_stalls_the_reader_is_told_to_see_to_others(host: Host) -> 
 def test_a_manifest_of_urls_gives_a_reason_for_each_that_failed(
     host: Host, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Hosts, "pause_s", 0.01)
+    monkeypatch.setattr(runner, "Hosts", partial(Hosts, pause_s=0.01))
     kinds = ["ok-1", "gone-1", "twice-1", "ok-2", "cut-1", "limited-1", "ok-3"]
     lines = [{"url": host.url(kind), "id": kind} for kind in kinds]
     lines += [
@@ -218,3 +222,35 @@ def test_a_manifest_of_urls_gives_a_reason_for_each_that_failed(
         assert reasons["cut-1"] == "url-unreachable"
         assert reasons["y"] == "url-forbidden"
         assert len(reasons) == 4
+
+
+def test_a_picture_that_comes_as_the_wait_for_it_ends_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fetching, "PATIENCE_S", 0.0)
+    came = threading.Event()
+
+    def read() -> bytes:
+        came.wait(10)
+        return b"picture"
+
+    entries = fetched_ahead([Entry("a", "a", None, None, None, "a", read, fetched=True)])
+    assert next(entries) is None
+    came.set()
+    found = next(entry for entry in entries if entry)
+    assert found.read() == b"picture"
+
+
+class Late(Future[str]):
+    """Done in the moment in which the wait for it has timed out."""
+
+    def result(self, timeout: float | None = None) -> str:
+        if not self.done():
+            self.set_running_or_notify_cancel()
+            self.set_result("here")
+            raise TimeoutError
+        return super().result(timeout)
+
+
+def test_what_is_done_as_the_time_ends_is_the_outcome() -> None:
+    assert Clock().outcome(Late(), "picture") == "here"

@@ -80,7 +80,7 @@ def test_readiness_process_disk_build_jobs_and_queues(client: TestClient) -> Non
 
 def test_a_job_is_counted_under_its_state(client: TestClient, engine: Engine) -> None:
     job = engine.catalog.jobs.create("none", {"folder": "/nowhere"})
-    engine.catalog.jobs.request_cancel(job.id)
+    engine.catalog.jobs.cancel(job.id)
     found = scraped(client)
     ended = ("cancelled", "failed")  # The runner may have been faster.
     assert sum(found[f'pool5_jobs{{state="{state}"}}'] for state in ended) == 1

@@ -17,6 +17,9 @@ import pytest
 
 from index import Catalog
 from service.cli import main
+from service.engine import Engine
+from service.indexing.source import SourceVanishedError
+from service.indexing.watching import Watcher
 from tests.pictures import encoded
 
 Start = Callable[..., "Watching"]
@@ -154,3 +157,24 @@ def test_flags_that_do_not_go_together_are_refused(
         main()
     assert ended.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_volume_that_vanishes_while_what_is_missing_is_looked_for_loses_no_items(
+    engine: Engine, roots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (roots / "a.png").write_bytes(encoded(1))
+    os.utime(roots / "a.png", (1, 1))
+    collection = engine.ensure_default()
+    watcher = Watcher(engine, collection, roots, delete=True)
+    watcher._look_through()
+    assert collection.count() == 1
+    below = Watcher._items_below
+
+    def unmounted(self: Watcher, path: Path) -> Iterator[tuple[str, Path]]:
+        roots.rename(roots.with_name("elsewhere"))
+        yield from below(self, path)
+
+    monkeypatch.setattr(Watcher, "_items_below", unmounted)
+    with pytest.raises(SourceVanishedError):
+        watcher._look_through()
+    assert collection.count() == 1

@@ -187,3 +187,36 @@ def test_a_job_runner_that_has_ended_goes_on(
         time.sleep(0.05)
     assert runner.failing() is None
     assert "has ended" in engine.watchdog.failing()["jobs"]
+
+
+def test_what_waits_behind_a_compaction_that_hangs_is_compacted_by_another(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Compacted:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.begun, self.woken = threading.Event(), threading.Event()
+
+        def compact(self, _: threading.Event) -> None:
+            self.begun.set()
+            self.woken.wait(30)
+
+    def ask(one: Compacted) -> None:
+        engine.compact_soon(one)  # type: ignore[arg-type]
+
+    hung, behind, last = Compacted("hung"), Compacted("behind"), Compacted("last")
+    ask(hung)
+    assert hung.begun.wait(5)
+    ask(behind)
+    engine._restart_compaction("it hangs")
+    ask(behind)
+    assert behind.begun.wait(5)
+    hung.woken.set()  # Its end is not taken for that of the other.
+    ask(last)
+    monkeypatch.setattr("service.engine.COMPACTION_S", 0.0)
+    while "hung" in engine._compactions:
+        time.sleep(0.01)
+    assert engine._compaction_failing()
+    for one in (behind, last):
+        one.woken.set()
+    assert last.begun.wait(5)

@@ -1,5 +1,6 @@
 """Who may do what: every route by every kind of caller."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ from fastapi.testclient import TestClient
 from starlette.routing import Mount, Route
 
 from index import Catalog
+from index.errors import DiskError
 from index.keys import SCOPES
 from service import logs
 from service.app import create_app
 from service.engine import Engine
 from service.problems import Problem
-from service.security.callers import check_start, is_loopback
+from service.security.callers import Caller, Keyring, check_start, is_loopback
 from service.security.operations import ANSWER_FOR_THEIR_CALLER, OPERATIONS, operation
 from service.settings import Settings
 from tests.pictures import encoded
@@ -112,7 +114,7 @@ def test_a_key_for_one_collection_sees_that_one_only(
     jobs = locked_engine.catalog.jobs
     own, other = jobs.create("shoes", {"folder": "/a"}), jobs.create("default", {"folder": "/b"})
     for job in (own, other):
-        jobs.request_cancel(job.id)
+        jobs.cancel(job.id)
     key = given("admin", "shoes")
     collections = locked.get("/v1/collections", headers=key).json()["collections"]
     assert [found["name"] for found in collections] == ["shoes"]
@@ -179,6 +181,73 @@ def test_keys_are_changed_by_another_process_while_the_service_runs(
         within_a_second(lambda: locked.get("/v1/networks", headers=headers).status_code == 401)
 
 
+def test_a_catalog_that_cannot_be_read_leaves_the_keys_as_they_were(
+    locked: TestClient, locked_engine: Engine, given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = given("read")
+    assert locked.get("/v1/networks", headers=headers).status_code == 200
+
+    def fails() -> list[Any]:
+        raise DiskError("disk-full", "no space is left")
+
+    monkeypatch.setattr(locked_engine.catalog.keys, "list", fails)
+    assert locked.get("/v1/networks", headers=headers).status_code == 200
+    assert locked.get("/v1/networks").status_code == 401
+
+
+def test_while_no_keys_were_ever_seen_only_the_process_itself_answers(
+    locked_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> list[Any]:
+        raise DiskError("catalog-busy", "another process holds the catalog")
+
+    with TestClient(create_app(locked_engine), raise_server_exceptions=False) as client:
+        monkeypatch.setattr(locked_engine.catalog.keys, "list", fails)
+        refused = client.get("/v1/networks")
+        assert (refused.status_code, code(refused)) == (503, "catalog-busy")
+        assert client.get("/health/live").status_code == 200
+        monkeypatch.undo()
+        assert client.get("/v1/networks").status_code == 401
+
+
+def test_callers_at_once_cost_one_look_at_the_keys(
+    locked_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    def slow() -> list[Any]:
+        looks.append(time.monotonic())
+        time.sleep(0.05)
+        return []
+
+    monkeypatch.setattr(locked_engine.catalog.keys, "list", slow)
+    keyring = Keyring(locked_engine.catalog.keys, locked_engine.settings)
+
+    async def together() -> list[Caller]:
+        return await asyncio.gather(*(keyring.caller("", "192.0.2.1") for _ in range(20)))
+
+    assert {caller.scope for caller in asyncio.run(together())} == {None}
+    assert len(looks) == 1
+
+
+def test_an_answer_that_nobody_expected_looks_like_any_other(
+    locked: TestClient, locked_engine: Engine, given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {**given("read"), "X-Request-ID": "r-500"}
+
+    def breaks() -> None:
+        raise RuntimeError("not meant for callers")
+
+    monkeypatch.setattr(locked_engine.catalog, "collections", breaks)
+    answer = locked.get("/v1/collections", headers=headers)
+    assert (answer.status_code, code(answer)) == (500, "internal-error")
+    assert "not meant" not in answer.text
+    assert answer.headers["x-request-id"] == "r-500"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    counted = locked.get("/metrics", headers=headers).text
+    assert 'pool5_problems_total{code="internal-error",where="answer"}' in counted
+
+
 def within_a_second(holds: Any) -> None:
     deadline = time.monotonic() + 1
     while not holds():
@@ -210,6 +279,10 @@ def test_on_the_loopback_keys_are_needed_from_the_first_to_the_last(
     empty = local.model_copy(update={"data": local.data / "other"})
     with Engine(empty) as engine, TestClient(create_app(engine)) as client:
         assert client.get("/v1/networks").status_code == 200
+        for header in ("X-Forwarded-For", "Forwarded"):  # A proxy's visitor may be anybody.
+            visitor = client.get("/v1/networks", headers={header: "192.0.2.1"})
+            assert (visitor.status_code, code(visitor)) == (401, "key-missing")
+            assert "pool5 keys add" in visitor.json()["detail"]
         key, _ = engine.catalog.keys.add("first", "admin")
         within_a_second(lambda: client.get("/v1/networks").status_code == 401)
         engine.catalog.keys.revoke(key.id)
@@ -229,7 +302,12 @@ def test_no_other_address_is_listened_on_without_keys(tmp_path: Path, host: str)
             check_start(catalog.keys, settings)
         assert refused.value.code == "keys-missing"
         check_start(catalog.keys, settings.model_copy(update={"insecure": True}))
-        check_start(catalog.keys, settings.model_copy(update={"host": "localhost"}))
+        local = settings.model_copy(update={"host": "localhost"})
+        check_start(catalog.keys, local)
+        behind = local.model_copy(update={"trusted_proxies": ("127.0.0.1",)})
+        with pytest.raises(Problem, match="POOL5_TRUSTED_PROXIES"):
+            check_start(catalog.keys, behind)
+        check_start(catalog.keys, behind.model_copy(update={"insecure": True}))
         key, _ = catalog.keys.add("ops", "read")
         check_start(catalog.keys, settings)
         catalog.keys.revoke(key.id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import socket
 import threading
 import time
@@ -21,7 +22,7 @@ Connect = Callable[[], socket.socket]
 
 UPLOAD = b"POST /v1/collections/default/items HTTP/1.1\r\nHost: localhost\r\n"
 FORM = b"Content-Type: multipart/form-data; boundary=x\r\n"
-HEADER_S, STALL_S, CONNECTIONS = 0.6, 0.6, 6
+HEADER_S, STALL_S, UNREAD_S, CONNECTIONS = 0.6, 0.6, 0.3, 6
 
 
 @pytest.fixture(scope="module")
@@ -39,26 +40,32 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
 
 
 @pytest.fixture(scope="module")
-def address(app: FastAPI) -> Iterator[tuple[str, int]]:
+def served(app: FastAPI) -> Iterator[tuple[uvicorn.Server, tuple[str, int]]]:
     config = uvicorn.Config(
         app,
         port=0,
         log_config=None,
-        http=bounded(HEADER_S),
+        http=bounded(HEADER_S, UNREAD_S, 1000),
         ws="none",
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=1,
     )
     server = uvicorn.Server(config)
     listening = config.bind_socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[listening]),))
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield listening.getsockname()[:2]
+    yield server, listening.getsockname()[:2]
     server.should_exit = True
     thread.join()
     listening.close()
+
+
+@pytest.fixture(scope="module")
+def address(served: tuple[uvicorn.Server, tuple[str, int]]) -> tuple[str, int]:
+    return served[1]
 
 
 @pytest.fixture
@@ -150,6 +157,41 @@ def test_headers_under_the_cap_are_read(connect: Connect) -> None:
     assert answer(client).startswith(b"HTTP/1.1 200 ")
 
 
+LARGE = b"GET /swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def test_an_answer_that_nobody_reads_is_given_up(
+    served: tuple[uvicorn.Server, tuple[str, int]],
+) -> None:
+    server, address = served
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(address)
+        client.sendall(LARGE)
+        select.select([client], [], [], 5)
+        own = client.getsockname()
+        started = time.monotonic()
+        while any(held.client == own for held in list(server.server_state.connections)):
+            assert time.monotonic() - started < UNREAD_S + 2
+            time.sleep(0.01)
+        client.settimeout(5)
+        assert len(answer(client)) < 1_000_000
+
+
+def test_an_answer_that_is_read_slowly_comes_whole(address: tuple[str, int]) -> None:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 200_000)
+        client.settimeout(5)
+        client.connect(address)
+        client.sendall(LARGE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        said = b""
+        while part := client.recv(100_000):
+            said += part
+            time.sleep(0.03)
+        head, _, body = said.partition(b"\r\n\r\n")
+        assert b"content-length: %d\r\n" % len(body) in head + b"\r\n"
+
+
 @pytest.mark.parametrize(
     "framing", [b"Content-Length: 5000\r\n", b"Transfer-Encoding: chunked\r\n"]
 )
@@ -230,3 +272,13 @@ def test_what_is_not_well_formed_ends_alone(connect: Connect, request_line: byte
     client = connect()
     client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert answer(client).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_form_that_only_reads_is_bounded_by_the_pictures_in_it(connect: Connect) -> None:
+    for operation, status in ((b"search", b" 413 "), (b"items", b" 408 ")):
+        client = connect()
+        client.sendall(
+            b"POST /v1/collections/default/" + operation + b" HTTP/1.1\r\nHost: localhost\r\n"
+        )
+        client.sendall(FORM + b"Content-Length: 3000000000\r\n\r\n")
+        assert status in answer(client).partition(b"\r\n")[0] + b" "

@@ -110,6 +110,20 @@ def test_on_the_loopback_nobody_is_counted_who_needs_no_key(clock: Clock) -> Non
     assert not any(wait_of(made(rate_read="")) for _ in range(100))
 
 
+def test_a_query_counts_every_picture_that_it_has_fetched(settings: Settings) -> None:
+    counted = settings.model_copy(
+        update={"host": "0.0.0.0", "insecure": True, "rate_read": "10/hour"}
+    )
+    with Engine(counted) as engine, TestClient(create_app(engine)) as client:
+
+        def search(references: int) -> int:
+            urls = [{"url": f"https://pictures.example/{n}.png"} for n in range(references)]
+            query = {"positives": urls[1:], "negatives": urls[:1]}
+            return client.post("/v1/collections/default/search", json=query).status_code
+
+        assert [search(9), search(9)] == [422, 429]  # offline: nothing is fetched
+
+
 def test_an_upload_counts_its_pictures_and_is_refused_before_they_are_read(
     settings: Settings,
 ) -> None:
