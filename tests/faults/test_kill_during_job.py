@@ -63,7 +63,7 @@ def every_item_is_found(server: Server, folder: Path) -> bool:
     return True
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_acknowledged_upload_survives_a_kill(tmp_path: Path) -> None:
     data = tmp_path / "data"
     acknowledged = []

@@ -16,6 +16,7 @@ from service.admission import Admission
 from service.clock import Clock
 from service.engine import Engine
 from service.problems import Problem
+from tests import apart
 from tests.pictures import encoded
 
 
@@ -29,7 +30,7 @@ def request(gone: asyncio.Event | None = None) -> Request:
 
 def code_of(asked: Callable[[], Coroutine[Any, Any, Any]]) -> str:
     with pytest.raises(Problem) as refused:
-        asyncio.run(asked())
+        apart.run(asked())
     return refused.value.code
 
 
@@ -39,7 +40,7 @@ def test_work_has_its_answer() -> None:
     async def ask() -> str:
         return await desk.run(request(), lambda clock: f"{clock.seconds:g}")
 
-    assert asyncio.run(ask()) == "10"
+    assert apart.run(ask()) == "10"
     assert desk.inside() == 0
 
 
@@ -97,7 +98,7 @@ def test_too_many_are_refused_at_once_with_the_measured_drain_time() -> None:
         woken.set()
         return await asyncio.gather(*five), refused.value
 
-    answers, refusal = asyncio.run(ask())
+    answers, refusal = apart.run(ask())
     assert answers == [True] * 5
     assert refusal.code == "overloaded"
     assert refusal.headers is not None
@@ -141,7 +142,7 @@ def test_threads_that_hang_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None
     async def ask() -> str:
         return await desk.run(request(), lambda _: "an answer")
 
-    assert asyncio.run(ask()) == "an answer"
+    assert apart.run(ask()) == "an answer"
     woken.set()
 
 
@@ -224,5 +225,5 @@ def test_what_waits_behind_threads_that_hang_is_refused_at_once() -> None:
         await hanging
         return refused.value
 
-    assert asyncio.run(ask()).code == "overloaded"
+    assert apart.run(ask()).code == "overloaded"
     assert desk.inside() == 0

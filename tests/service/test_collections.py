@@ -320,7 +320,7 @@ def test_a_collection_says_how_its_index_is_chosen_and_what_it_costs(
     after = client.get("/v1/collections/small").json()["spaces"]["high"]["index"]
     assert (after["kind"], after["count"], after["number"]) == ("hnsw", 6, 1)
     assert "by the collection's settings" in after["why"]
-    assert after["parameters"] == {"efSearch": 16}
+    assert after["parameters"] == {"efSearch": 32}
     assert after["recall"] == 1
     assert after["latency_ms"] > 0
     assert after["bytes_per_item"] == pytest.approx(after["bytes"] / 6, abs=0.1)

@@ -23,6 +23,7 @@ from service.problems import Problem
 from service.security.callers import Caller, Keyring, check_start, is_loopback
 from service.security.operations import ANSWER_FOR_THEIR_CALLER, OPERATIONS, operation
 from service.settings import Settings
+from tests import apart
 from tests.pictures import encoded
 
 from .conftest import Given, request_of
@@ -226,7 +227,7 @@ def test_callers_at_once_cost_one_look_at_the_keys(
     async def together() -> list[Caller]:
         return await asyncio.gather(*(keyring.caller("", "192.0.2.1") for _ in range(20)))
 
-    assert {caller.scope for caller in asyncio.run(together())} == {None}
+    assert {caller.scope for caller in apart.run(together())} == {None}
     assert len(looks) == 1
 
 
