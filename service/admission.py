@@ -9,8 +9,9 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import structlog
@@ -42,19 +43,34 @@ class Admission:
         self.timeout_s = timeout_s
         self._most_threads = threads
         self._most_waiting = waiting
+        self._arrived = 0
         self._inside: dict[Clock, bool] = {}
         self._each_s = 0.0
         self._lock = threading.Lock()
         self._threads = self._pool()
         self._is_closed = False
 
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """A request from its arrival to its answer, counted while its body is still received.
+
+        Raises Problem (`overloaded`) as `check` does, before anything was done for it.
+        """
+        self.check()
+        self._arrived += 1  # in the one thread of the server
+        try:
+            yield
+        finally:
+            self._arrived -= 1
+
     def check(self) -> None:
         """Raise Problem (`overloaded`) where a request of this kind would be refused now.
 
-        To be asked before a body is received, so that refusing costs next to nothing. Retry-After
-        is the time that those inside take at the measured rate.
+        Retry-After is the time that those inside take at the measured rate.
         """
-        inside = len(self._inside)
+        self._refuse(max(self._arrived, len(self._inside)))
+
+    def _refuse(self, inside: int) -> None:
         expected = inside * self._each_s
         full = inside >= self._most_threads + self._most_waiting
         if full or (inside > self._most_threads and expected > SHARE * self.timeout_s):
@@ -70,7 +86,7 @@ class Admission:
 
         Raises Problem: `overloaded`, `request-timeout`, `client-gone`; and what `work` raises.
         """
-        self.check()
+        self._refuse(len(self._inside))
         clock = Clock(self.timeout_s)
         working = asyncio.wrap_future(self._submitted(clock, work))
         leaving = asyncio.ensure_future(_left(request))

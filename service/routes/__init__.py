@@ -1,5 +1,6 @@
 """The routes of `/v1`, a file per resource."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
@@ -16,17 +17,19 @@ async def _engine(request: Request) -> Engine:
 EngineDep = Annotated[Engine, Depends(_engine)]
 
 
-async def _searches(engine: EngineDep) -> None:
-    engine.queries.check()
+async def _searches(engine: EngineDep) -> AsyncIterator[None]:
+    with engine.queries.arriving():
+        yield
 
 
-async def _uploads(engine: EngineDep) -> None:
-    engine.uploads.check()
+async def _uploads(engine: EngineDep) -> AsyncIterator[None]:
+    with engine.uploads.arriving():
+        yield
 
 
 SEARCHES = Depends(_searches)
 UPLOADS = Depends(_uploads)
-"""Refuse a request before anything is looked up or received for it, where there are too many."""
+"""Counted from their arrival on, and refused before anything is looked up or received for them."""
 
 
 def _collection(
