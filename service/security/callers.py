@@ -17,7 +17,10 @@ from service.settings import Settings
 logger = structlog.get_logger(__name__)
 
 LOOK_AGAIN_S = 0.5
-"""Until a key that another process added, revoked or rotated counts here."""
+"""Age of what is known from which the catalog is asked again, while requests go on."""
+
+HOLDS_S = 1.0
+"""Age from which a request waits for the answer: so soon a key that was revoked counts here."""
 
 PATIENCE_S = 1.0
 """For a look at the catalog, before a caller is judged by the keys that are known already."""
@@ -52,7 +55,7 @@ class Caller:
 
 
 class Keyring:
-    """The catalog's keys as they are now, give or take half a second.
+    """The catalog's keys as they are now, give or take a second.
 
     Those that were seen last hold while the catalog cannot be read.
     """
@@ -91,11 +94,14 @@ class Keyring:
         return Caller(address, found.id, found.scope, collections)
 
     async def _seen(self) -> Mapping[str, Key]:
-        if self._known is None or time.monotonic() - self._looked >= LOOK_AGAIN_S:
-            if self._looking is None:
-                self._looking = asyncio.create_task(self._look())
-            if self._known is None:
-                return await asyncio.shield(self._looking)
+        age = time.monotonic() - self._looked
+        if self._known is not None and age < LOOK_AGAIN_S:
+            return self._known
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+        if self._known is None:
+            return await asyncio.shield(self._looking)
+        if age >= HOLDS_S:
             await asyncio.wait([self._looking], timeout=PATIENCE_S)
         return self._known
 

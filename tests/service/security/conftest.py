@@ -63,6 +63,7 @@ def locked(locked_app: FastAPI) -> Iterator[TestClient]:
 def given(locked_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Given:
     """The header of a new key."""
     monkeypatch.setattr(callers, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(callers, "HOLDS_S", 0.0)
 
     def add(scope: Scope, *collections: str) -> dict[str, str]:
         _, secret = locked_engine.catalog.keys.add("test", scope, collections)
