@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +14,11 @@ MAX_JSON_BYTES = 4 * 1024 * 1024
 
 MOST_PICTURES_TO_READ = 32
 """Of the largest size, in a form that changes nothing; what indexes may send whole folders."""
+
+MOST_FORGOTTEN = 1024 * 1024
+FORGETTING_S = 1.0
+"""What is taken of a body that nobody reads, in bytes and seconds: where a connection is closed on
+what has not been taken, it is reset, and the answer is lost with it."""
 
 GRACE_S = 10.0
 """What a client may take to come up to pace."""
@@ -41,6 +47,8 @@ class Bodies:
         body = _Body(scope, receive, asked, self._settings)
 
         async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await body.forget()
             # What nobody will read must not hold the connection.
             if message["type"] == "http.response.start" and not body.is_over:
                 message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
@@ -92,6 +100,14 @@ class _Body:
         if not self.is_over and self._waited - GRACE_S > self._received / max(self._rate, 1e-9):
             raise _too_slow(f"it came with less than {self._rate} bytes per second")
         return message
+
+    async def forget(self) -> None:
+        """Take a small rest that nobody reads."""
+        if 0 < self._declared <= MOST_FORGOTTEN:
+            with suppress(TimeoutError, HTTPException):
+                async with asyncio.timeout(FORGETTING_S):
+                    while not self.is_over:
+                        await self.receive()
 
     def _too_large(self) -> HTTPException:
         detail = f"the request's body is larger than {self._limit} bytes: send less at once"

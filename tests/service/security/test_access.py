@@ -20,6 +20,7 @@ from service import logs
 from service.app import create_app
 from service.engine import Engine
 from service.problems import Problem
+from service.security.bodies import MOST_FORGOTTEN
 from service.security.callers import Caller, Keyring, check_start, is_loopback
 from service.security.operations import ANSWER_FOR_THEIR_CALLER, OPERATIONS, operation
 from service.settings import Settings
@@ -163,8 +164,9 @@ def test_a_key_in_the_address_counts_for_nothing(locked: TestClient, given: Give
 
 
 def test_a_body_that_nobody_will_read_ends_the_connection(locked: TestClient) -> None:
-    answer = locked.post("/v1/descriptors", content=b"x" * 100)
-    assert answer.headers["connection"] == "close"
+    large, small = b"x" * (MOST_FORGOTTEN + 1), b"x" * 100
+    assert locked.post("/v1/descriptors", content=large).headers["connection"] == "close"
+    assert "connection" not in locked.post("/v1/descriptors", content=small).headers
 
 
 def test_keys_are_changed_by_another_process_while_the_service_runs(

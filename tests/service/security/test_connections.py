@@ -282,3 +282,14 @@ def test_a_form_that_only_reads_is_bounded_by_the_pictures_in_it(connect: Connec
         )
         client.sendall(FORM + b"Content-Length: 3000000000\r\n\r\n")
         assert status in answer(client).partition(b"\r\n")[0] + b" "
+
+
+def test_a_refusal_reaches_a_client_whose_picture_nobody_reads(connect: Connect) -> None:
+    client, body = connect(), b"x" * 500_000
+    head = b"POST /v1/collections/default/search HTTP/1.1\r\nHost: elsewhere\r\n"
+    rest = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    client.sendall(head + FORM + rest + body)
+    said = b""
+    while part := client.recv(65536):  # Closed on what it sent, it would be reset here.
+        said += part
+    assert said.startswith(b"HTTP/1.1 421")
