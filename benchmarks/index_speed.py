@@ -24,8 +24,8 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.index_peers import K, chunks, new_items
 from benchmarks.machine import RESULTS, machine
+from benchmarks.stores import K, chunks, new_items
 from index import Catalog, Collection, Space
 
 Vectors = npt.NDArray[np.float32]
