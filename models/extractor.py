@@ -12,11 +12,11 @@ from PIL import Image
 
 from models.activations import Trunk
 from models.decode import Limits, decode
+from models.device import choose_device
 from models.errors import PictureError, SpecError
 from models.pooling import pool_joined
 from models.preparation import Preparation, Prepared, Region, crop, scaled_side
 from models.preprocess import Preprocessing, prepare, prepare_whole
-from models.runtime import choose_device
 from models.spec import DescriptorSpec, find_layer, fingerprint, parse
 from models.weights import Weights, WeightsFolder
 from models.whitening import Whitening, WhiteningFolder

@@ -27,7 +27,7 @@ from models import (
     resolve,
 )
 from models.download import Progress
-from models.runtime import choose_device
+from models.device import choose_device
 from models.spec import find_layer, layer_of_grid
 from service import gauges, threads
 from service.admission import Admission

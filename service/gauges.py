@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models import runtime
+from models import device
 from service.metrics import Sample
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def _build(engine: "Engine") -> Iterator[Sample]:
         "python": platform.python_version(),
         "torch": versions["torch"],
         "faiss": versions["faiss-cpu"],
-        "device": runtime.describe_device(engine.device),
+        "device": device.describe_device(engine.device),
     }
     yield "pool5_build_info", "Always 1: which versions run, and on what", labels, 1.0
 

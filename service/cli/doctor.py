@@ -12,7 +12,7 @@ import torch
 import typer
 from PIL import features
 
-from models import runtime
+from models import device
 from service import logs
 from service.cli.options import ENGINE, Json, console, print_json, takes_settings
 from service.engine import Engine, notices, weights_folder
@@ -41,7 +41,7 @@ def doctor(settings: Settings, json: Json = False) -> None:
             {name: importlib.metadata.version(name) for name in PACKAGES}
             | {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
         ),
-        "device": lambda: runtime.describe_device(runtime.choose_device(settings.device)),
+        "device": lambda: device.describe_device(device.choose_device(settings.device)),
         "threads": lambda: {"cores": os.cpu_count(), "torch": torch.get_num_threads()},
         "formats": _formats,
         "disk": lambda: _disk(settings),

@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.concurrency import run_in_threadpool
 
 from index import Collection
-from models import runtime
+from models import device
 from service.clock import Clock
 from service.engine import DEFAULT, Engine, notices
 from service.forms import problems
@@ -111,7 +111,7 @@ def _answer(engine: Engine, checks: dict[str, str], said: list[str]) -> ReadyBod
     return ReadyBody(
         ready=all(result == "ok" for result in checks.values()),
         version=VERSION,
-        device=runtime.describe_device(engine.device),
+        device=device.describe_device(engine.device),
         notices=said,
         checks=checks,
     )

@@ -9,7 +9,7 @@ import torch
 import typer
 
 from models import TrainingError, Weights
-from models.runtime import choose_device, training_precision
+from models.device import choose_device, training_precision
 from models.training import embedded
 from models.training.batches import WINDOW
 from models.training.loop import Plan, Progress, train

@@ -1,4 +1,4 @@
-"""Where networks run: the device asked for, or the best there is, said aloud."""
+"""Which device networks run on: the one asked for, or the best there is, said aloud."""
 
 import logging
 import platform
