@@ -36,12 +36,12 @@ from benchmarks.sets import (
     rounded,
 )
 from models import Descriptors, Extractor, Weights, WeightsFolder, WhiteningFolder
-from models.activations import Trunk
 from models.embedded import FOLDER
 from models.pooling import pool
 from models.preprocess import prepare
 from models.spec import parse
 from models.training.views import Views
+from models.trunk import Trunk
 from models.whitening import Whitening, fit
 
 NETWORK = "alexnet"

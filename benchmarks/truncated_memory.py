@@ -24,7 +24,7 @@ ROUNDS = 3
 LOAD = """
 import sys, torch
 from pathlib import Path
-from models.activations import Trunk
+from models.trunk import Trunk
 from models.weights import WeightsFolder
 
 def resident(field):

@@ -5,13 +5,11 @@ left: what lies above a layer is never loaded, kept or run.
 """
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-import torch
 from torch import Tensor, fx
 
 from models import spec, zoo
-from models.preprocess import normalise
 from models.weights import Weights, load_parameters
 
 _IN_PLACE = {
@@ -46,38 +44,6 @@ def _out_of_place(cut: fx.GraphModule) -> None:
             node.target = _IN_PLACE.get(node.target, node.target)
             if node.kwargs.get("inplace"):
                 node.kwargs = {**node.kwargs, "inplace": False}
-
-
-class Trunk:
-    """A truncated network with its weights on a device.
-
-    >>> from models.weights import WeightsFolder
-    >>> weights = WeightsFolder().resolve("alexnet", "untrained")
-    >>> trunk = Trunk(weights, ["conv1", "conv5"], torch.device("cpu"))
-    >>> activations = trunk(torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
-    >>> {name: tuple(x.shape) for name, x in activations.items()}
-    {'conv1': (1, 64, 55, 55), 'conv5': (1, 256, 13, 13)}
-    """
-
-    def __init__(self, weights: Weights, layers: Iterable[str], device: torch.device) -> None:
-        """Load what the layers need.
-
-        Raises SpecError for unknown layers and WeightsError for weights that do not fit.
-        """
-        self.layers = {name: spec.find_layer(weights.network, name) for name in layers}
-        self.preprocessing = weights.preprocessing
-        self.device = device
-        self._module = loaded(weights, self.layers).to(device)
-
-    def __call__(self, batch: Tensor) -> Mapping[str, Tensor]:
-        """B×3×H×W uint8 RGB to {layer: B×C×H×W float32}; without a grid it is B×C×1×1."""
-        with torch.inference_mode():
-            x = normalise(batch.to(self.device, non_blocking=True), self.preprocessing)
-            outputs = self._module.forward(x)
-            return {
-                name: channels_first(outputs[layer.node], layer.channel_axis)
-                for name, layer in self.layers.items()
-            }
 
 
 def loaded(weights: Weights, layers: Iterable[str]) -> fx.GraphModule:

@@ -25,7 +25,7 @@ class WeightsError(ModelsError):
 
 
 class DeviceError(ModelsError):
-    """The device asked for is not there; codes begin with `device-`."""
+    """What is asked for to run on is not there; codes begin with `device-` or `runtime-`."""
 
 
 class TrainingError(ModelsError):

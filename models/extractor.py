@@ -10,14 +10,15 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from models.activations import Trunk
 from models.decode import Limits, decode
 from models.device import choose_device
 from models.errors import PictureError, SpecError
 from models.pooling import pool_joined
 from models.preparation import Preparation, Prepared, Region, crop, scaled_side
 from models.preprocess import Preprocessing, prepare, prepare_whole
+from models.runtime import RuntimeChoice
 from models.spec import DescriptorSpec, find_layer, fingerprint, parse
+from models.trunk import Trunk
 from models.weights import Weights, WeightsFolder
 from models.whitening import Whitening, WhiteningFolder
 
@@ -108,12 +109,14 @@ class Extractor:
         whitenings: WhiteningFolder | None = None,
         pins: Mapping[str, str] | None = None,
         device: str = "auto",
+        runtime: RuntimeChoice | None = None,
         limits: Limits | None = None,
         grids: Collection[str] = (),
     ) -> None:
         """Load the networks that `specs` (a spec, or several by name) need.
 
         `grids` are layers of these networks (`network/layer`) to be had beside those of `specs`.
+        `runtime` is how to run them, by default the fastest way there is.
         Raises SpecError, WeightsError and DeviceError.
         """
         named = {"": specs} if isinstance(specs, str) else dict(specs)
@@ -122,12 +125,12 @@ class Extractor:
         self.device = choose_device(device)
         self.limits = limits or Limits()
         self.spaces = resolve(named, weights, folder, whitenings, pins)
-        self._trunks = self._load([parse(grid) for grid in grids])
+        self._trunks = self._load([parse(grid) for grid in grids], runtime or RuntimeChoice())
         self._preprocessings: tuple[Preprocessing, ...] = tuple(
             dict.fromkeys(trunk.preprocessing for trunk in self._trunks.values())
         )
 
-    def _load(self, also: Sequence[DescriptorSpec]) -> dict[str, Trunk]:
+    def _load(self, also: Sequence[DescriptorSpec], runtime: RuntimeChoice) -> dict[str, Trunk]:
         trunks = {}
         specs = [*(space.spec for space in self.spaces.values()), *also]
         for space in self.spaces.values():
@@ -136,14 +139,27 @@ class Extractor:
                 layers = dict.fromkeys(
                     layer for spec in specs if spec.network == network for layer in spec.layers
                 )
-                trunks[network] = Trunk(space.weights, layers, self.device)
+                trunks[network] = Trunk(space.weights, layers, self.device, runtime)
         return trunks
 
     @property
     def notices(self) -> list[str]:
-        """What must be said aloud about the weights in use, such as that they are untrained."""
-        said = (space.weights.notice for space in self.spaces.values())
-        return list(dict.fromkeys(notice for notice in said if notice))
+        """What must be said aloud: that weights are untrained, or a runtime was given up."""
+        said = [space.weights.notice for space in self.spaces.values()]
+        return [*dict.fromkeys(notice for notice in said if notice), *self.fallbacks]
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """Which runtimes and precisions were tried and given up, and why."""
+        return [notice for trunk in self._trunks.values() for notice in trunk.notices]
+
+    @property
+    def runtimes(self) -> dict[str, str]:
+        """How each network runs: {"resnet152": "openvino f32"}."""
+        return {
+            network: f"{trunk.runtime.name} {trunk.runtime.precision}"
+            for network, trunk in self._trunks.items()
+        }
 
     @property
     def min_side(self) -> int:

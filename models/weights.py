@@ -37,6 +37,7 @@ class Weights:
     preprocessing: Preprocessing
     path: Path | None = None
     notice: str | None = None
+    precision: str = "f32"
 
     @property
     def specs(self) -> dict[str, str]:

@@ -26,8 +26,9 @@ from models import (
     parse,
     resolve,
 )
-from models.download import Progress
 from models.device import choose_device
+from models.download import Progress
+from models.runtime import RuntimeChoice
 from models.spec import find_layer, layer_of_grid
 from service import gauges, threads
 from service.admission import Admission
@@ -81,6 +82,15 @@ class Engine:
         )
         self.whitenings = WhiteningFolder(settings.data / WHITENINGS)
         self.limits = Limits(settings.max_picture_bytes, settings.max_pixels, settings.max_frames)
+        self._how: dict[str, Any] = {
+            "folder": self.weights,
+            "whitenings": self.whitenings,
+            "device": str(self.device),
+            "runtime": RuntimeChoice(
+                settings.runtime, settings.precision, cache=settings.cache_dir
+            ),
+            "limits": self.limits,
+        }
         self.batcher = Batcher(
             settings.batch_size, settings.queue_size, self.metrics.observe_batch, settings.stuck_s
         )
@@ -215,12 +225,9 @@ class Engine:
         extractor = Extractor(
             {name: space.spec for name, space in collection.spaces.items()},
             weights={origin["network"]: origin["weights"] for origin in origins},
-            folder=self.weights,
-            whitenings=self.whitenings,
             pins=pins,
-            device=str(self.device),
-            limits=self.limits,
             grids=kept_grids(collection),
+            **self._how,
         )
         for name, space in collection.spaces.items():
             computed = extractor.spaces[name].fingerprint
@@ -232,8 +239,12 @@ class Engine:
                     "again in a new collection",
                 )
         for notice in extractor.notices:
-            logger.warning("fallback weights in use", collection=collection.name, notice=notice)
+            logger.warning("fallback in use", collection=collection.name, notice=notice)
         return extractor
+
+    def loaded(self) -> list[Extractor]:
+        """The networks that are loaded and ready."""
+        return self._networks.loaded()
 
     def extractor_of_spec(self, spec: str, weights: str) -> Extractor:
         """The network of one descriptor spec by itself, kept loaded like those of collections.
@@ -246,10 +257,7 @@ class Engine:
             return Extractor(
                 canonical,
                 weights=weights,
-                folder=self.weights,
-                whitenings=self.whitenings,
-                device=str(self.device),
-                limits=self.limits,
+                **self._how,
             )
 
         return self._networks.get(f"{canonical} {weights}", load)
@@ -269,10 +277,8 @@ class Engine:
             return Extractor(
                 {"grid": f"{grid}/spoc"},
                 weights={network: origin["weights"]},
-                folder=self.weights,
                 pins={network: origin["weights_sha256"]},
-                device=str(self.device),
-                limits=self.limits,
+                **self._how,
             )
 
         # One file may be declared to want one preprocessing or another: the name says which.

@@ -19,6 +19,12 @@ class LoadedNetworks:
         self._kept: OrderedDict[str, Future[Extractor]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def loaded(self) -> list[Extractor]:
+        """Those that are ready."""
+        with self._lock:
+            kept = list(self._kept.values())
+        return [one.result() for one in kept if one.done() and not one.exception()]
+
     def get(self, key: str, load: Callable[[], Extractor]) -> Extractor:
         """The extractor of that key, loaded by the first who asks; raises what `load` raises."""
         with self._lock:

@@ -93,6 +93,10 @@ REMEDIES: Mapping[str, str] = {
     "weights-unreadable": "The file is no checkpoint that is read without running code.",
     "weights-untrained": "The network has no untrained form: name weights.",
     "device-missing": "The device is not there: check the driver, or set POOL5_DEVICE=cpu.",
+    "runtime-missing": "Install what POOL5_RUNTIME names, or leave it at auto.",
+    "runtime-precision": "This machine's runtime cannot compute so: leave POOL5_PRECISION at auto.",
+    "runtime-unfit": "This network gives other descriptors so: leave POOL5_RUNTIME at auto.",
+    "runtime-unknown": "POOL5_RUNTIME is auto, openvino, torch or compiled.",
     "device-unknown": "POOL5_DEVICE is auto, cpu, cuda, cuda:N or mps.",
     # jobs and what they read
     "job-unknown": "List the jobs; those of a dropped collection are gone with it.",

@@ -33,6 +33,16 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    runtime: Literal["auto", "openvino", "torch", "compiled"] = Field(
+        "auto", description="what runs networks: auto is the fastest that computes the same"
+    )
+    precision: Literal["auto", "f32", "bf16", "f16"] = Field(
+        "auto", description="in which they run: auto is the fastest that keeps descriptors"
+    )
+    cache_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_cache_path("pool5"),
+        description="folder of compiled networks, which are made anew where it is lost",
+    )
     weights_dir: Path | None = Field(
         None, description="folder of weights files; by default torchvision's own cache"
     )
@@ -178,7 +188,7 @@ class Settings(BaseSettings):
             return tuple(part for part in value.split(os.pathsep) if part)
         return value
 
-    @field_validator("image_roots", "data", "weights_dir", mode="after")
+    @field_validator("image_roots", "data", "cache_dir", "weights_dir", mode="after")
     @classmethod
     def _absolute(cls, value: Any) -> Any:
         if isinstance(value, tuple):

@@ -32,6 +32,14 @@ def shared_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copied
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One for all workers and the services they start, which compile networks."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["XDG_CACHE_HOME"] = str(shared / "cache")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [
@@ -41,4 +49,5 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("POOL5_OFFLINE", "1")
+    monkeypatch.setenv("POOL5_RUNTIME", "torch")  # Others compile, and have tests of their own.
     monkeypatch.setenv("POOL5_HOSTS", "testserver")  # as starlette's client calls it

@@ -22,6 +22,7 @@ PACKAGES = (
     "pool5",
     "torch",
     "torchvision",
+    "openvino",
     "faiss-cpu",
     "opencv-python-headless",
     "pillow",

@@ -26,7 +26,10 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 CollectionName = Annotated[str, typer.Option(help="name of a collection")]
 SpaceName = Annotated[str | None, typer.Option(help="name of a space, such as high")]
 
-ENGINE = ("data", "device", "weights_dir", "weights_mirror", "offline", "network", "weights")
+ENGINE = (
+    *("data", "cache_dir", "device", "runtime", "precision"),
+    *("weights_dir", "weights_mirror", "offline", "network", "weights"),
+)
 """Settings that any command with an engine takes."""
 
 

@@ -104,6 +104,7 @@ def _probe(engine: Engine) -> ReadyBody:
         engine.watchdog.proved(began)
     collections = engine.catalog.collections() if checks["catalog"] == "ok" else []
     said = [f"{c.name}: {notice}" for c in collections for notice in notices(c)]
+    said += dict.fromkeys(notice for each in engine.loaded() for notice in each.fallbacks)
     return _with_stages(_answer(engine, checks, said), engine)
 
 
@@ -112,6 +113,7 @@ def _answer(engine: Engine, checks: dict[str, str], said: list[str]) -> ReadyBod
         ready=all(result == "ok" for result in checks.values()),
         version=VERSION,
         device=device.describe_device(engine.device),
+        runtimes={name: how for each in engine.loaded() for name, how in each.runtimes.items()},
         notices=said,
         checks=checks,
     )

@@ -15,5 +15,9 @@ class ReadyBody(BaseModel):
     ready: bool
     version: str
     device: str
+    runtimes: dict[str, str] = Field(
+        description="what runs each network that is loaded, and in which precision",
+        examples=[{"resnet152": "openvino f32"}],
+    )
     notices: list[str]
     checks: dict[str, str] = Field(description="`ok`, or what went wrong, per check")

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from models import Extractor, zoo
-from models.activations import Trunk, truncate
+from models.activations import truncate
 from models.download import hash_of
 from models.embedded import EMBEDDED
 from models.errors import SpecError, WeightsError
@@ -21,6 +21,7 @@ from models.geometry import layers
 from models.handmade import sift
 from models.preprocess import prepare
 from models.spec import fingerprint, parse
+from models.trunk import Trunk
 from models.weights import WeightsFolder, load_parameters
 from tests.pictures import picture
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from models.activations import Trunk
 from models.training import shards
 from models.training.embedded import FILE, STAGES, Lesson, save
 from models.training.loop import Plan, train
@@ -14,6 +13,7 @@ from models.training.procedural import picture
 from models.training.shards import prepare
 from models.training.teacher import Teachers
 from models.training.views import Views
+from models.trunk import Trunk
 from models.weights import WeightsFolder
 
 CPU = torch.device("cpu")
