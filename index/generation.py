@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import faiss as typed_faiss
 import numpy as np
@@ -228,7 +229,9 @@ def load(path: Path, sealed: Sealed, *, to_extend: bool = False) -> Generation:
         with path.open("rb") as file:
             as_it_is = ROWS[sealed.kind].exact_scores and not to_extend
             held = _held(file) if as_it_is else None
-            digest = hashlib.file_digest(file, "sha256") if held is None else hashlib.sha256(held)
+            digest = (
+                hashlib.file_digest(file, "sha256") if held is None else hashlib.sha256(held.data)
+            )
             if digest.hexdigest() != sealed.sha256:
                 reason = f"its SHA-256 is {digest.hexdigest()}, the catalog has {sealed.sha256}"
                 raise _untrusted(path, reason)
@@ -242,7 +245,7 @@ def load(path: Path, sealed: Sealed, *, to_extend: bool = False) -> Generation:
         raise _untrusted(path, str(error)) from error
 
 
-def _held(file: BinaryIO) -> npt.NDArray[np.uint8]:
+def _held(file: BufferedReader) -> npt.NDArray[np.uint8]:
     """The bytes of a file in memory of our own, where possible in large pages."""
     size = os.fstat(file.fileno()).st_size
     if not size:
