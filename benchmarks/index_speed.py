@@ -78,6 +78,7 @@ def build(source: Path, folder: Path) -> dict[str, Any]:
 def _opened(folder: Path) -> tuple[Collection, Any, Any]:
     """A collection, the file that it searches opened by FAISS alone, and its parameters."""
     collection = Collection.open(folder)
+    collection.compact()  # what an earlier run added is not in the file that is compared with
     state = collection.status()["spaces"]["high"]
     return collection, faiss.read_index(str(_searched(folder))), _parameters(state)
 

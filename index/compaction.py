@@ -142,7 +142,7 @@ class Compaction:
     def _another(self, sealed: Sealed) -> Generation | None:
         """Another copy of a generation, to be changed: the one that is searched may not be."""
         try:
-            return generation.load(self.folder / sealed.file, sealed)
+            return generation.load(self.folder / sealed.file, sealed, to_extend=True)
         except CollectionError as error:
             logger.warning("%s; rebuilding it from the catalog", error)
             return None

@@ -47,6 +47,7 @@ class Database:
         Raises CollectionError: `catalog-newer`, `catalog-unreadable`, `catalog-busy`; DiskError.
         """
         self.path = path
+        self.reported = disk.ReportedBySqlite(path)
         self._engine = _engine(path)
         self._writer = threading.Lock()
         self._watching = threading.Lock()
@@ -55,7 +56,7 @@ class Database:
         try:
             with self.writing() as connection:
                 _migrate(connection, path)
-            with disk.reported_by_sqlite(path):
+            with self.reported:
                 self._watch = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except BaseException:
             self._engine.dispose()
@@ -64,18 +65,12 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent snapshot, which does not wait for writers nor hold them up."""
-        with (
-            disk.reported_by_sqlite(self.path),
-            self._connected() as connection,
-            connection.begin(),
-        ):
+        with self.looking() as connection, connection.begin():
             yield connection
 
-    @contextmanager
-    def looking(self) -> Iterator[Connection]:
+    def looking(self) -> "Looking":
         """For `Prepared` statements alone, each of which sees what is committed when it runs."""
-        with disk.reported_by_sqlite(self.path), self._connected() as connection:
-            yield connection
+        return Looking(self)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -86,15 +81,14 @@ class Database:
         """
         with (
             self._writer,
-            disk.reported_by_sqlite(self.path),
+            self.reported,
             self._engine.connect() as connection,
         ):
             writer = connection.execution_options(pool5_writes=True)
             with writer.begin():
                 yield writer
 
-    @contextmanager
-    def _connected(self) -> Iterator[Connection]:
+    def taken(self) -> Connection:
         """The connection that this thread keeps; another one within a use of it."""
         connection: Connection | None = getattr(self._here, "idle", None)
         if connection is None:
@@ -102,19 +96,20 @@ class Database:
             connection.connection.cursor().execute(READER_CACHE)
             self._kept.add(connection)
         self._here.idle = None
-        try:
-            yield connection
-        finally:
-            outer: Connection | None = getattr(self._here, "idle", None)
-            if outer is not None:
-                outer.close()
-            self._here.idle = connection
+        return connection
+
+    def given_back(self, connection: Connection) -> None:
+        """The end of a use."""
+        outer: Connection | None = getattr(self._here, "idle", None)
+        if outer is not None:
+            outer.close()
+        self._here.idle = connection
 
     def version(self) -> int:
         """Another number after every commit, of whichever thread or process."""
-        with self._watching, disk.reported_by_sqlite(self.path):
-            row = self._watch.execute("PRAGMA data_version").fetchone()
-        return int(row[0])
+        with self._watching, self.reported:
+            version: int = self._watch.execute("PRAGMA data_version").fetchone()[0]
+        return version
 
     def close(self) -> None:
         """Close every connection."""
@@ -123,6 +118,25 @@ class Database:
         for connection in list(self._kept):
             connection.close()
         self._engine.dispose()
+
+
+class Looking:
+    """A use of the connection that a thread keeps; a generator would take every search longer."""
+
+    __slots__ = ("_connection", "_database")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> Connection:
+        with self._database.reported:
+            self._connection = self._database.taken()
+        return self._connection
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._database.given_back(self._connection)
+        if error is not None:
+            self._database.reported.__exit__(kind, error, trace)
 
 
 def _engine(path: Path) -> Engine:

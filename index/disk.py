@@ -35,21 +35,26 @@ def reported(path: Path) -> Iterator[None]:
         raise of_system(Path(error.filename or path), error) from error
 
 
-@contextmanager
-def reported_by_sqlite(path: Path) -> Iterator[None]:
+class ReportedBySqlite:
     """Raise what SQLite says of the disk and of its file `path` as an error with a code.
 
-    Raises DiskError, CollectionError: `catalog-unreadable`, `catalog-busy`.
+    Any number of threads may use one at once. Raises DiskError, CollectionError:
+    `catalog-unreadable`, `catalog-busy`.
     """
-    try:
-        yield
-    except (sqlite3.Error, exc.DBAPIError) as error:
-        known = of_sqlite(path, error)
-        if known is None:
-            raise
-        raise known from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise _damaged(path, str(error)) from error
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, sqlite3.Error | exc.DBAPIError):
+            known = of_sqlite(self._path, error)
+            if known is not None:
+                raise known from error
+        if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
+            raise _damaged(self._path, str(error)) from error
 
 
 def of_system(path: Path, error: OSError) -> DiskError:

@@ -6,21 +6,24 @@ say nothing.
 """
 
 import hashlib
+import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import faiss as typed_faiss
 import numpy as np
+import numpy.typing as npt
 
 from index import keyset, probing
 from index.errors import CollectionError
 from index.item import Keys, Vector
 from index.keyset import KeySet
-from index.planner import Kind, Plan
+from index.planner import ROWS, Kind, Plan
 from index.probing import VectorsOf
 
 faiss: Any = typed_faiss  # its stubs know the signatures of C++, not the ones that Python has
@@ -64,6 +67,8 @@ class Generation:
 
     sealed: Sealed
     index: Any
+    memory: npt.NDArray[np.uint8] | None = None
+    """What the index lies in, where it has none of its own."""
 
     def search(
         self,
@@ -210,22 +215,46 @@ def seal(index: Any, path: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def load(path: Path, sealed: Sealed) -> Generation:
+def load(path: Path, sealed: Sealed, *, to_extend: bool = False) -> Generation:
     """Load a sealed file that is byte for byte what the catalog recorded.
+
+    Numbers as they are stored lie in memory as in the file, in pages of 2 MiB where Linux has them:
+    a graph is walked a fifth faster there. FAISS cannot add to such an index, nor leave fast-scan
+    codes where they are: those, and what is loaded `to_extend` it, it copies.
 
     Raises CollectionError: `generation-untrusted`, for a file that is missing or is any other, or
     that FAISS cannot read.
     """
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != sealed.sha256:
-                raise _untrusted(path, f"its SHA-256 is {found}, the catalog has {sealed.sha256}")
+            as_it_is = ROWS[sealed.kind].exact_scores and not to_extend
+            held = _held(file) if as_it_is else None
+            digest = (
+                hashlib.file_digest(file, "sha256") if held is None else hashlib.sha256(held.data)
+            )
+            if digest.hexdigest() != sealed.sha256:
+                reason = f"its SHA-256 is {digest.hexdigest()}, the catalog has {sealed.sha256}"
+                raise _untrusted(path, reason)
+            if held is not None:
+                reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(held), held.size)
+                return Generation(sealed, faiss.read_index(reader), held)
             # The file that was hashed, whatever has become of its name meanwhile.
             file.seek(0)
             return Generation(sealed, faiss.read_index(faiss.PyCallbackIOReader(file.read)))
-    except (OSError, RuntimeError, MemoryError) as error:  # the latter two are FAISS's
+    except (OSError, RuntimeError, MemoryError) as error:  # the latter two: FAISS's
         raise _untrusted(path, str(error)) from error
+
+
+def _held(file: BufferedReader) -> npt.NDArray[np.uint8]:
+    """The bytes of a file in memory of our own, where possible in large pages."""
+    size = os.fstat(file.fileno()).st_size
+    if not size:
+        return np.empty(0, dtype=np.uint8)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel that has no large pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    held = np.frombuffer(memory, dtype=np.uint8)
+    return held[: file.readinto(memory)]
 
 
 def _sha256_of(path: Path) -> str:

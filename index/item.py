@@ -78,11 +78,12 @@ class Outcome:
     duplicate: Duplicate | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Neighbour:
     """A search result; `score` is what orders it, `similarity` the cosine, in [-1, 1].
 
-    The two are the same, except on the short list of a search that re-ranks.
+    The two are the same, except on the short list of a search that re-ranks. Not frozen, which
+    would take three times as long to make.
     """
 
     key: int

@@ -8,6 +8,7 @@ beside each kind.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import faiss as typed_faiss
@@ -75,7 +76,12 @@ def graph(index: Any, asked: Asked, _: VectorsOf) -> tuple[Keys, Vector]:
     steps = max(asked.spread(asked.parameters["efSearch"] + more), asked.k)
     if steps * READ_PER_STEP < asked.eligible:
         # Parameters belong to this query alone: setting them on the index would reach all others.
-        parameters = faiss.SearchParametersHNSW(sel=asked.selector, efSearch=steps)
+        chosen = asked.selector
+        parameters = (
+            _among_all(steps)
+            if chosen is None
+            else faiss.SearchParametersHNSW(sel=chosen, efSearch=steps)
+        )
         keys, scores = _ask(index, asked.query, asked.k, parameters)
         if keys.size == asked.k:
             return keys, scores
@@ -109,6 +115,12 @@ PROBES: Mapping[Kind, Callable[[Any, Asked, VectorsOf], tuple[Keys, Vector]]] = 
     "ivf-pq": lists,
     "ivf-rabitq": lists,
 }
+
+
+@lru_cache(maxsize=64)
+def _among_all(steps: int) -> Any:
+    """Parameters of a search that leaves nothing out: what most searches ask, made once."""
+    return faiss.SearchParametersHNSW(efSearch=steps)
 
 
 def _probe(index: Any, asked: Asked, probes: int, wanted: int) -> tuple[Keys, Vector]:

@@ -37,10 +37,11 @@ FEWEST_CANDIDATES = 200
 ATTEMPTS = 8
 
 ITEMS = tables.items
+WANTED = tables.listing(bindparam("keys", type_=Text)).subquery()
 SHOWN = Prepared(
     select(
         ITEMS.c.key, ITEMS.c.id, ITEMS.c.name, ITEMS.c.metadata, ITEMS.c.width, ITEMS.c.height
-    ).where(ITEMS.c.key.in_(tables.listing(bindparam("keys", type_=Text))))
+    ).join_from(WANTED, ITEMS, ITEMS.c.key == WANTED.c.value)
 )
 
 
@@ -95,6 +96,9 @@ def asked(
     spaces: Mapping[str, Space],
 ) -> list[Asked]:
     """What is asked of which space. Raises CollectionError as `Collection.search` says."""
+    if space is None and len(spaces) == 1 and not isinstance(query, Mapping):
+        ((name, only),) = spaces.items()
+        return [Asked(name, 1.0, _unit(query, only))]
     weights = fusion.weights(_weights(query, space, spaces))
     vectors = query if isinstance(query, Mapping) else dict.fromkeys(weights, query)
     if not isinstance(query, Mapping) and len(weights) > 1:
