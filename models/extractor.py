@@ -9,14 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import Tensor
 
+from models import zoo
 from models.activations import Trunk
 from models.decode import Limits, decode
 from models.errors import PictureError, SpecError
-from models.pooling import pool_joined
+from models.pooling import join, pool
 from models.preparation import Preparation, Prepared, Region, crop, scaled_side
 from models.preprocess import Preprocessing, prepare, prepare_whole
 from models.runtime import choose_device
+from models.scales import combine, resized
 from models.spec import DescriptorSpec, find_layer, fingerprint, parse
 from models.weights import Weights, WeightsFolder
 from models.whitening import Whitening, WhiteningFolder
@@ -93,6 +96,8 @@ def _space(
 
 class Extractor:
     """Descriptors of pictures in one or several spaces, one forward pass for all of a network.
+
+    Where some of them are of several scales (`…/ms`), it is one for each scale.
 
     >>> extractor = Extractor("alexnet/conv5/gem", weights="untrained")
     >>> extractor.describe([Image.new("RGB", (64, 64), "teal")]).shape
@@ -174,34 +179,34 @@ class Extractor:
     ) -> dict[str, npt.NDArray[np.float32]]:
         """Descriptors of n prepared pictures: {space: n×dim float32, L2-normalised}.
 
-        The activations of the layers in `grids` come with them, under their names:
+        The activations of the layers in `grids`, at scale 1, come with them under their names:
         {"network/layer": n×C×H×W float32}. No space has such a name.
 
         >>> extractor = Extractor("alexnet/conv5/gem", weights="untrained")
         >>> prepared = extractor.prepare(Image.new("RGB", (64, 64), "teal"))
         >>> seen = extractor.forward([prepared], ["alexnet/conv5"])
         >>> {name: array.shape for name, array in seen.items()}
-        {'': (1, 256), 'alexnet/conv5': (1, 256, 13, 13)}
+        {'alexnet/conv5': (1, 256, 13, 13), '': (1, 256)}
         """
         seen: dict[str, npt.NDArray[np.float32]] = {}
         for network, trunk in self._trunks.items():
             at = self._preprocessings.index(trunk.preprocessing)
-            pixels = torch.from_numpy(np.stack([prepared.pixels[at] for prepared in batch]))
-            activations = trunk(pixels)
-            for name, space in self.spaces.items():
-                if space.spec.network == network:
-                    spec = space.spec
-                    pooled = pool_joined(
-                        [activations[layer] for layer in spec.layers],
-                        spec.pooling,
-                        **dict(spec.parameters),
-                    )
-                    vectors = pooled.cpu().numpy()
-                    whitening = space.whitening
-                    seen[name] = whitening.apply(vectors) if whitening else vectors
-            for layer, activation in activations.items():
-                if f"{network}/{layer}" in grids:
-                    seen[f"{network}/{layer}"] = activation.float().cpu().numpy()
+            stacked = torch.from_numpy(np.stack([prepared.pixels[at] for prepared in batch]))
+            pixels = stacked.to(self.device, non_blocking=True)
+            spaces = {n: s for n, s in self.spaces.items() if s.spec.network == network}
+            pooled: dict[str, list[list[Tensor]]] = {name: [] for name in spaces}
+            for scale in dict.fromkeys(s for one in spaces.values() for s in one.spec.scales):
+                activations = trunk(resized(pixels, scale, zoo.network(network).smallest))
+                for name, space in spaces.items():
+                    if scale in space.spec.scales:
+                        pooled[name].append(_pooled(activations, space.spec))
+                if scale == 1:
+                    seen |= {
+                        f"{network}/{layer}": activation.float().cpu().numpy()
+                        for layer, activation in activations.items()
+                        if f"{network}/{layer}" in grids
+                    }
+            seen |= {name: _described(space, pooled[name]) for name, space in spaces.items()}
         return seen
 
     def preprocessing(self, grid: str) -> Preprocessing:
@@ -238,3 +243,18 @@ class Extractor:
             if isinstance(picture, bytes):
                 raise
             raise PictureError(error.code, f"{picture}: {error}") from error
+
+
+def _pooled(activations: Mapping[str, Tensor], spec: DescriptorSpec) -> list[Tensor]:
+    """Each of its layers, B×D."""
+    parameters = dict(spec.parameters)
+    return [pool(activations[layer], spec.pooling, **parameters) for layer in spec.layers]
+
+
+def _described(space: DescriptorSpace, pooled: Sequence[Sequence[Tensor]]) -> Descriptors:
+    """Descriptors, n×dim, of the pooled layers of every scale."""
+    spec = space.spec
+    parameters = dict(spec.parameters)
+    layers = [combine(each, spec.pooling, **parameters) for each in zip(*pooled, strict=True)]
+    vectors: Descriptors = join(layers).cpu().numpy()
+    return space.whitening.apply(vectors) if space.whitening else vectors
