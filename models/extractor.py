@@ -1,6 +1,9 @@
 """Pictures in, descriptors out: the whole of `models` behind one class."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,6 +33,9 @@ Grid = npt.NDArray[np.float32]
 
 Picture = bytes | str | Path | Image.Image
 """Encoded bytes, a file, or a decoded picture."""
+
+DECODING = os.cpu_count() or 1
+"""Threads that decode for `Extractor.describe`."""
 
 
 @dataclass(frozen=True)
@@ -218,13 +224,13 @@ class Extractor:
     ) -> Descriptors | dict[str, Descriptors]:
         """Descriptors of any number of pictures, n×dim float32, by space where specs were named.
 
-        Raises PictureError for the first that cannot be decoded, naming it.
+        The next `batch` pictures are decoded by threads while the network works on these. Raises
+        PictureError for the first that cannot be decoded, naming it.
         """
-        left = iter(pictures)
+        prepared = self._prepared_ahead(pictures, region, batch)
         chunks = []
-        while chunk := list(islice(left, batch)):
-            opened = [self.prepare(self._open(picture, region), region) for picture in chunk]
-            chunks.append(self.forward(opened))
+        while chunk := list(islice(prepared, batch)):
+            chunks.append(self.forward(chunk))
         joined = {
             name: np.concatenate([chunk[name] for chunk in chunks])
             if chunks
@@ -232,6 +238,30 @@ class Extractor:
             for name, space in self.spaces.items()
         }
         return joined.get("", joined)
+
+    def _prepared_ahead(
+        self, pictures: Iterable[Picture], region: Region | None, count: int
+    ) -> Iterator[Prepared]:
+        """Prepare pictures in their order, up to `count` of them ahead of who asks."""
+        left = iter(pictures)
+        ahead: deque[Future[Prepared]] = deque()
+        threads = ThreadPoolExecutor(DECODING, thread_name_prefix="decode")
+
+        def queue(picture: Picture) -> None:
+            if isinstance(picture, Image.Image):
+                picture.load()  # Pillow does so at the first use, and not safely in two threads.
+            ahead.append(threads.submit(lambda: self.prepare(self._open(picture, region), region)))
+
+        try:
+            for picture in islice(left, count):
+                queue(picture)
+            while ahead:
+                found = ahead.popleft().result()
+                for picture in islice(left, 1):
+                    queue(picture)
+                yield found
+        finally:
+            threads.shutdown(wait=True, cancel_futures=True)
 
     def _open(self, picture: Picture, region: Region | None) -> Image.Image:
         if isinstance(picture, Image.Image):
