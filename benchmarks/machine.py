@@ -6,7 +6,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-TOLD = ("torch", "torchvision", "faiss-cpu", "lancedb", "pgvector", "milvus-lite")
+TOLD = (
+    "torch",
+    "torchvision",
+    "faiss-cpu",
+    "lancedb",
+    "pgvector",
+    "milvus-lite",
+    "timm",
+    "img2vec-pytorch",
+    "DeepImageSearch",
+    "openvino",
+)
 
 
 def machine() -> dict[str, str | int | dict[str, str]]:

@@ -47,7 +47,10 @@ class Explanation:
 
 
 def describe_grids(grids: Grids, space: DescriptorSpace) -> Descriptors:
-    """The descriptor of one picture from its activations: (dim,) float32 of norm 1."""
+    """The descriptor of one picture from its activations: (dim,) float32 of norm 1.
+
+    Where the space is of several scales, grids are of one: it is that of the picture at scale 1.
+    """
     vector = _pooled(_of(grids, space.spec), space.spec)
     whitened: Descriptors = space.whitening.apply(vector[None])[0] if space.whitening else vector
     return whitened
@@ -66,8 +69,9 @@ def explain(
     affine, (f/‖f‖ - m)·P/n with n the norm of the numerator: d is taken back through P, and m
     leaves an offset. The descriptor of the other side, and with it all norms, is held fixed. Of
     joined layers every one has its part of d; their heatmaps are added on the finest grid, over the
-    boxes of all. `covers` has the box of each grid of the query and of the neighbour, the whole
-    picture where it is left out.
+    boxes of all. Of several scales the first alone is taken apart, scale 1: the score is then not
+    quite that of the descriptors. `covers` has the box of each grid of the query and of the
+    neighbour, the whole picture where it is left out.
     """
     q, n = describe_grids(query, space), describe_grids(neighbour, space)
     return Explanation(

@@ -1,6 +1,9 @@
 """Pictures in, descriptors out: the whole of `models` behind one class."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -9,14 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import Tensor
 
+from models import zoo
 from models.decode import Limits, decode
 from models.device import choose_device
 from models.errors import PictureError, SpecError
-from models.pooling import pool_joined
+from models.pooling import join, pool
 from models.preparation import Preparation, Prepared, Region, crop, scaled_side
 from models.preprocess import Preprocessing, prepare, prepare_whole
 from models.runtime import RuntimeChoice
+from models.scales import combine, resized
 from models.spec import DescriptorSpec, find_layer, fingerprint, parse
 from models.trunk import Trunk
 from models.weights import Weights, WeightsFolder
@@ -28,6 +34,9 @@ Grid = npt.NDArray[np.float32]
 
 Picture = bytes | str | Path | Image.Image
 """Encoded bytes, a file, or a decoded picture."""
+
+DECODING = os.cpu_count() or 1
+"""Threads that decode for `Extractor.describe`."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,8 @@ def _space(
 
 class Extractor:
     """Descriptors of pictures in one or several spaces, one forward pass for all of a network.
+
+    Where some of them are of several scales (`…/ms`), it is one for each scale.
 
     >>> extractor = Extractor("alexnet/conv5/gem", weights="untrained")
     >>> extractor.describe([Image.new("RGB", (64, 64), "teal")]).shape
@@ -190,34 +201,34 @@ class Extractor:
     ) -> dict[str, npt.NDArray[np.float32]]:
         """Descriptors of n prepared pictures: {space: n×dim float32, L2-normalised}.
 
-        The activations of the layers in `grids` come with them, under their names:
+        The activations of the layers in `grids`, at scale 1, come with them under their names:
         {"network/layer": n×C×H×W float32}. No space has such a name.
 
         >>> extractor = Extractor("alexnet/conv5/gem", weights="untrained")
         >>> prepared = extractor.prepare(Image.new("RGB", (64, 64), "teal"))
         >>> seen = extractor.forward([prepared], ["alexnet/conv5"])
         >>> {name: array.shape for name, array in seen.items()}
-        {'': (1, 256), 'alexnet/conv5': (1, 256, 13, 13)}
+        {'alexnet/conv5': (1, 256, 13, 13), '': (1, 256)}
         """
         seen: dict[str, npt.NDArray[np.float32]] = {}
         for network, trunk in self._trunks.items():
             at = self._preprocessings.index(trunk.preprocessing)
-            pixels = torch.from_numpy(np.stack([prepared.pixels[at] for prepared in batch]))
-            activations = trunk(pixels)
-            for name, space in self.spaces.items():
-                if space.spec.network == network:
-                    spec = space.spec
-                    pooled = pool_joined(
-                        [activations[layer] for layer in spec.layers],
-                        spec.pooling,
-                        **dict(spec.parameters),
-                    )
-                    vectors = pooled.cpu().numpy()
-                    whitening = space.whitening
-                    seen[name] = whitening.apply(vectors) if whitening else vectors
-            for layer, activation in activations.items():
-                if f"{network}/{layer}" in grids:
-                    seen[f"{network}/{layer}"] = activation.float().cpu().numpy()
+            stacked = torch.from_numpy(np.stack([prepared.pixels[at] for prepared in batch]))
+            pixels = stacked.to(self.device, non_blocking=True)
+            spaces = {n: s for n, s in self.spaces.items() if s.spec.network == network}
+            pooled: dict[str, list[list[Tensor]]] = {name: [] for name in spaces}
+            for scale in dict.fromkeys(s for one in spaces.values() for s in one.spec.scales):
+                activations = trunk(resized(pixels, scale, zoo.network(network).smallest))
+                for name, space in spaces.items():
+                    if scale in space.spec.scales:
+                        pooled[name].append(_pooled(activations, space.spec))
+                if scale == 1:
+                    seen |= {
+                        f"{network}/{layer}": activation.float().cpu().numpy()
+                        for layer, activation in activations.items()
+                        if f"{network}/{layer}" in grids
+                    }
+            seen |= {name: _described(space, pooled[name]) for name, space in spaces.items()}
         return seen
 
     def preprocessing(self, grid: str) -> Preprocessing:
@@ -229,13 +240,13 @@ class Extractor:
     ) -> Descriptors | dict[str, Descriptors]:
         """Descriptors of any number of pictures, n×dim float32, by space where specs were named.
 
-        Raises PictureError for the first that cannot be decoded, naming it.
+        The next `batch` pictures are decoded by threads while the network works on these. Raises
+        PictureError for the first that cannot be decoded, naming it.
         """
-        left = iter(pictures)
+        prepared = self._prepared_ahead(pictures, region, batch)
         chunks = []
-        while chunk := list(islice(left, batch)):
-            opened = [self.prepare(self._open(picture, region), region) for picture in chunk]
-            chunks.append(self.forward(opened))
+        while chunk := list(islice(prepared, batch)):
+            chunks.append(self.forward(chunk))
         joined = {
             name: np.concatenate([chunk[name] for chunk in chunks])
             if chunks
@@ -243,6 +254,30 @@ class Extractor:
             for name, space in self.spaces.items()
         }
         return joined.get("", joined)
+
+    def _prepared_ahead(
+        self, pictures: Iterable[Picture], region: Region | None, count: int
+    ) -> Iterator[Prepared]:
+        """Prepare pictures in their order, up to `count` of them ahead of who asks."""
+        left = iter(pictures)
+        ahead: deque[Future[Prepared]] = deque()
+        threads = ThreadPoolExecutor(DECODING, thread_name_prefix="decode")
+
+        def queue(picture: Picture) -> None:
+            if isinstance(picture, Image.Image):
+                picture.load()  # Pillow does so at the first use, and not safely in two threads.
+            ahead.append(threads.submit(lambda: self.prepare(self._open(picture, region), region)))
+
+        try:
+            for picture in islice(left, count):
+                queue(picture)
+            while ahead:
+                found = ahead.popleft().result()
+                for picture in islice(left, 1):
+                    queue(picture)
+                yield found
+        finally:
+            threads.shutdown(wait=True, cancel_futures=True)
 
     def _open(self, picture: Picture, region: Region | None) -> Image.Image:
         if isinstance(picture, Image.Image):
@@ -254,3 +289,18 @@ class Extractor:
             if isinstance(picture, bytes):
                 raise
             raise PictureError(error.code, f"{picture}: {error}") from error
+
+
+def _pooled(activations: Mapping[str, Tensor], spec: DescriptorSpec) -> list[Tensor]:
+    """Each of its layers, B×D."""
+    parameters = dict(spec.parameters)
+    return [pool(activations[layer], spec.pooling, **parameters) for layer in spec.layers]
+
+
+def _described(space: DescriptorSpace, pooled: Sequence[Sequence[Tensor]]) -> Descriptors:
+    """Descriptors, n×dim, of the pooled layers of every scale."""
+    spec = space.spec
+    parameters = dict(spec.parameters)
+    layers = [combine(each, spec.pooling, **parameters) for each in zip(*pooled, strict=True)]
+    vectors: Descriptors = join(layers).cpu().numpy()
+    return space.whitening.apply(vectors) if space.whitening else vectors

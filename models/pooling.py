@@ -151,19 +151,21 @@ class Pooling:
     """A row of the table: the operator, and the parameters a spec may set.
 
     `parameters` are the defaults, `ranges` the smallest and largest values that make sense.
-    `divisor` names the parameter that must divide the number of channels.
+    `divisor` names the parameter that must divide the number of channels, `exponent` that of the
+    generalised mean that it is.
     """
 
     operator: Callable[..., Tensor]
     parameters: Mapping[str, float] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     divisor: str | None = None
+    exponent: str | None = None
 
 
 POOLINGS: Mapping[str, Pooling] = {
     "mac": Pooling(mac),
     "spoc": Pooling(spoc, {"centre": 0.0}, {"centre": (0, 1)}),
-    "gem": Pooling(gem, {"p": 3.0}, {"p": (0.1, 20)}),
+    "gem": Pooling(gem, {"p": 3.0}, {"p": (0.1, 20)}, exponent="p"),
     "crow": Pooling(crow),
     "rmac": Pooling(rmac, {"levels": 3.0}, {"levels": (1, 8)}),
     "flatten": Pooling(flatten),
@@ -187,5 +189,9 @@ def pool_joined(activations: Sequence[Tensor], pooling: str, **parameters: float
     >>> pool_joined([one, other], "spoc").tolist()
     [[0.5, 0.5, 0.5, 0.5]]
     """
-    each = [pool(activation, pooling, **parameters) for activation in activations]
-    return each[0] if len(each) == 1 else F.normalize(torch.cat(each, dim=1), dim=1)
+    return join([pool(activation, pooling, **parameters) for activation in activations])
+
+
+def join(each: Sequence[Tensor]) -> Tensor:
+    """Concatenate L2-normalised vectors, B×D each, with equal weights, L2-normalise: B×ΣD."""
+    return each[0] if len(each) == 1 else F.normalize(torch.cat(list(each), dim=1), dim=1)

@@ -2,9 +2,11 @@
 
     resnet152/layer4/gem    vgg19/conv5_4/rmac/pca256    alexnet/fc7    resnet152/high
     alexnet/conv5/gem(p=4)  alexnet/conv5/spoc(centre=1)    alexnet/conv3+conv5/gem
+    resnet152/layer4/gem/ms    resnet152/layer4/gem/ms/pca128
 
 Layers joined by `+` are pooled and L2-normalised each, concatenated with equal weights, and
-normalised again: their inner product is the mean of the layers' cosines.
+normalised again: their inner product is the mean of the layers' cosines. With `ms` each of them is
+the mean over several scales of the picture (`models.scales`).
 
 A layer may be a level (`low`, `mid`, `high`; of a network whose row names none, `high` is the
 last layer that still has a grid); a pooling left out is the level's own or else the layer's:
@@ -16,15 +18,18 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from models import geometry, zoo
+from models import geometry, scales, zoo
 from models.errors import SpecError
 from models.pooling import POOLINGS
 from models.preprocess import Preprocessing
 
-_FORM = "network/layer[/pooling][/pcaN], such as resnet152/layer4/gem or vgg19/conv5_4/rmac/pca256"
+_FORM = (
+    "network/layer[/pooling][/ms][/pcaN], such as resnet152/layer4/gem or vgg19/conv5_4/rmac/pca256"
+)
+_MULTISCALE = "ms"
 _POOLING = re.compile(r"(?P<name>[a-z]+)(\((?P<parameters>[^()]*)\))?")
 _WHITENING = re.compile(r"pca(?P<dim>[1-9]\d{0,5})")
 
@@ -41,13 +46,15 @@ class DescriptorSpec:
     pooling: str
     parameters: tuple[tuple[str, float], ...] = ()
     whiten: int | None = None
+    multiscale: bool = False
 
     def __str__(self) -> str:
         pooling = self.pooling
         if self.parameters:
             pooling += "(" + ",".join(f"{name}={value:g}" for name, value in self.parameters) + ")"
+        scaling = [_MULTISCALE] if self.multiscale else []
         whitening = [f"pca{self.whiten}"] if self.whiten else []
-        return "/".join([self.network, self.layer, pooling, *whitening])
+        return "/".join([self.network, self.layer, pooling, *scaling, *whitening])
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -60,16 +67,21 @@ class DescriptorSpec:
         return tuple(f"{self.network}/{layer}" for layer in self.layers)
 
     @property
+    def scales(self) -> tuple[float, ...]:
+        """The scales of the picture that it is made from, the largest first."""
+        return scales.SEVERAL if self.multiscale else scales.SINGLE
+
+    @property
     def base(self) -> "DescriptorSpec":
-        """The same without post-processing: what a whitening is fitted on."""
-        return DescriptorSpec(self.network, self.layer, self.pooling, self.parameters)
+        """The same without whitening: what one is fitted on."""
+        return replace(self, whiten=None)
 
 
 def parse(text: str) -> DescriptorSpec:
     """Parse and resolve a spec.
 
     Raises SpecError: `spec-invalid`, `spec-unknown-network`, `spec-unknown-layer`,
-    `spec-unknown-pooling`, `spec-pooling-unfit`.
+    `spec-unknown-pooling`, `spec-pooling-unfit`, `spec-scales-unfit`.
 
     >>> str(parse("alexnet/high"))
     'alexnet/conv5/gem'
@@ -77,17 +89,21 @@ def parse(text: str) -> DescriptorSpec:
     ('conv3', 'conv5')
     >>> str(parse("vgg19/conv5_4/gem(p=3)/pca256"))  # p = 3 is the default
     'vgg19/conv5_4/gem/pca256'
+    >>> [round(scale, 2) for scale in parse("resnet152/high/ms").scales]
+    [1.0, 0.71, 0.5]
     >>> str(parse("sift/vlad64"))
     'sift/vlad64/vlad'
     """
     parts = text.strip().split("/")
-    if not 2 <= len(parts) <= 4 or not all(parts):
+    if not 2 <= len(parts) <= 5 or not all(parts):
         raise SpecError("spec-invalid", f"{text!r} is no descriptor spec: it has the form {_FORM}")
     row = zoo.network(parts[0])
     layer, pooling = _level(row, parts[1])
     rest = parts[2:]
     whitening = _WHITENING.fullmatch(rest[-1]) if rest else None
     if whitening:
+        rest.pop()
+    if multiscale := rest[-1:] == [_MULTISCALE]:
         rest.pop()
     if len(rest) > 1:
         raise SpecError("spec-invalid", f"{rest[-1]!r} in {text!r} is no post-processing: {_FORM}")
@@ -100,9 +116,11 @@ def parse(text: str) -> DescriptorSpec:
     name, parameters = _pooling(rest[0] if rest else pooling or usual)
     for one in found:
         _check_fits(one, name, dict(parameters))
+        if multiscale:
+            _check_scales(row, one, name)
     dim = int(whitening["dim"]) if whitening else None
     joined = "+".join(one.name for one in found)
-    return DescriptorSpec(row.name, joined, name, parameters, dim)
+    return DescriptorSpec(row.name, joined, name, parameters, dim, multiscale)
 
 
 def find_layer(network: str, name: str) -> geometry.Layer:
@@ -176,6 +194,16 @@ def _check_fits(layer: geometry.Layer, pooling: str, parameters: Mapping[str, fl
         )
 
 
+def _check_scales(row: zoo.Network, layer: geometry.Layer, pooling: str) -> None:
+    why = None
+    if not layer.resizable:
+        why = f"{row.name} takes pictures of one size alone"
+    elif pooling == "flatten" and not layer.flat:
+        why = f"flatten gives {layer.name} fewer dimensions at a smaller scale"
+    if why:
+        raise SpecError("spec-scales-unfit", f"{why}: leave `{_MULTISCALE}` out")
+
+
 def fingerprint(
     spec: DescriptorSpec, weights_sha256: str, preprocessing: Preprocessing, whitening: str | None
 ) -> str:
@@ -196,4 +224,6 @@ def fingerprint(
     }
     if recipe := zoo.network(spec.network).recipe:
         facts["recipe"] = recipe
+    if spec.multiscale:
+        facts["scales"] = spec.scales
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

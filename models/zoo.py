@@ -38,7 +38,8 @@ class Network:
 
     `module` makes what torchvision has not; `recipe` names what its numbers are computed by and
     changes whenever they do, and `preprocessing` is its own. `poolings` names, by layer, the one
-    that a spec means where it names none.
+    that a spec means where it names none. `smallest` is the shorter side, in pixels, of the
+    smallest picture that it takes.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Network:
     recipe: str | None = None
     preprocessing: Preprocessing = IMAGENET
     poolings: Mapping[str, str] = field(default_factory=dict)
+    smallest: int = 32
 
 
 def _vgg(*convolutions: int) -> dict[str, str]:
@@ -96,6 +98,7 @@ NETWORKS: Mapping[str, Network] = {
                 **_ALEXNET_CLASSIFIER,
             },
             levels={"low": "conv2/spoc", "mid": "conv3/gem", "high": "conv5/gem"},
+            smallest=63,
         ),
         Network(
             "vgg19",
@@ -124,7 +127,7 @@ NETWORKS: Mapping[str, Network] = {
             levels={"low": "features.3/spoc", "mid": "features.13/gem", "high": "features.18/spoc"},
         ),
         Network("googlenet", builder={"init_weights": False, "aux_logits": False}),
-        Network("inception_v3", builder={"init_weights": False, "aux_logits": False}),
+        Network("inception_v3", builder={"init_weights": False, "aux_logits": False}, smallest=75),
         Network(
             "sift",
             module=handmade.Sift,

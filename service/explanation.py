@@ -18,7 +18,10 @@ from service.grids import Seen
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One space: its weight, its cosine, its share of the whole, and either side of it."""
+    """One space: its weight, its cosine, its share of the whole, and either side of it.
+
+    `left_out` are the scales of its descriptors that are not in the cosine explained here.
+    """
 
     space: str
     weight: float
@@ -26,6 +29,7 @@ class Part:
     share: float
     query: Side
     neighbour: Side
+    left_out: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +80,7 @@ def why(
             share=share[name],
             query=explained[name].query,
             neighbour=explained[name].neighbour,
+            left_out=described[name].spec.scales[1:],
         )
         for name, weight in weights.items()
     ]

@@ -115,9 +115,11 @@ def pooled(
 ) -> Vectors | None:
     """Descriptors of a region of an item from its kept grids; None where they do not reach."""
     described = engine.extractor(collection).spaces
-    if any(described[name].spec.pooling == "flatten" for name in spaces):
-        return None  # Fewer cells are fewer dimensions.
-    layers = {grid for name in spaces for grid in described[name].spec.grids}
+    specs = [described[name].spec for name in spaces]
+    # Fewer cells are fewer dimensions, and what is kept of several scales is one.
+    if any(spec.pooling == "flatten" or spec.multiscale for spec in specs):
+        return None
+    layers = {grid for spec in specs for grid in spec.grids}
     whole = kept(engine, collection, item, layers)
     there = whole.cut(region) if whole else None
     if there is None:

@@ -63,10 +63,11 @@ REMEDIES: Mapping[str, str] = {
     "metadata-invalid": "Metadata is a JSON object of at most 64 kB and 32 levels, numbers finite.",
     "labels-invalid": "Labels are one for each item, and two items or more share one.",
     # specs
-    "spec-invalid": "A spec is network/layer[/pooling][/pcaN]; the detail says what does not fit.",
+    "spec-invalid": "A spec is network/layer[/pooling][/ms][/pcaN]; the detail says what is amiss.",
     "spec-grids-too-large": "`keep_grids` asks for too much: name fewer or deeper layers.",
     "spec-no-grid": "The layer has no grid to keep: choose one below it.",
     "spec-pooling-unfit": "The pooling does not fit the layer: the detail says which do.",
+    "spec-scales-unfit": "Not every network and pooling can do `ms`: leave it out.",
     "spec-unknown-layer": "`pool5 networks NETWORK` lists the layers.",
     "spec-unknown-network": "`pool5 networks` lists the networks.",
     "spec-unknown-pooling": "The detail lists the poolings.",

@@ -1,5 +1,6 @@
 """The descriptor specs that the advisor compares, by network."""
 
+from dataclasses import replace
 from itertools import combinations
 
 from models import DescriptorSpec, geometry, parse, zoo
@@ -70,4 +71,4 @@ def dims(full: int, pictures: int) -> list[int]:
 
 def whitened(base: DescriptorSpec, dim: int) -> DescriptorSpec:
     """The same, whitened to `dim` dimensions."""
-    return DescriptorSpec(base.network, base.layer, base.pooling, base.parameters, dim)
+    return replace(base, whiten=dim)

@@ -96,7 +96,7 @@ function showSpaces(spaces, onChoose) {
     return h("label", {}, spaces.length > 1 ? choice : null,
       h("span", { class: "why-name" }, title(space.space)), bar,
       h("span", { class: "why-share" }, percent(space.share)),
-      h("span", { class: "quiet" }, `cosine ${space.score.toFixed(3)}`));
+      h("span", { class: "quiet" }, `cosine ${space.score.toFixed(3)}${space.scales_left_out.length ? " at scale 1" : ""}`));
   });
   $("why-spaces").replaceChildren(...rows);
 }

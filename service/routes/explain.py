@@ -97,6 +97,7 @@ def _body(found: Why) -> ExplanationBody:
                 share=part.share,
                 query=_heatmap(part.query),
                 neighbour=_heatmap(part.neighbour),
+                scales_left_out=list(part.left_out),
             )
             for part in found.parts
         ],

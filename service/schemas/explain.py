@@ -44,6 +44,11 @@ class ExplainedSpaceBody(BaseModel):
     )
     query: HeatmapBody
     neighbour: HeatmapBody
+    scales_left_out: list[float] = Field(
+        description="a space of several scales is explained at scale 1 alone: these are the others "
+        "that its scores in a search are made from; empty for any other space",
+        examples=[[]],
+    )
 
 
 class ExplanationBody(BaseModel):

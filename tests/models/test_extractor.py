@@ -1,6 +1,7 @@
 """The extractor: specs in, descriptors out, the same as torchvision by hand."""
 
 import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torchvision.models import get_model, get_model_weights
 
 from models import Extractor, PictureError, SpecError, WeightsFolder, WhiteningFolder, whitening
 from models.extractor import resolve
-from models.preparation import crop, scaled_side
+from models.preparation import Prepared, crop, scaled_side
 
 
 def noise(seed: int, size: tuple[int, int] = (300, 260)) -> Image.Image:
@@ -76,6 +77,42 @@ def test_a_file_that_is_no_picture_is_named(three_levels: Extractor, tmp_path: P
     (tmp_path / "notes.jpg").write_text("not a picture")
     with pytest.raises(PictureError, match=r"notes\.jpg"):
         three_levels.describe([tmp_path / "notes.jpg"])
+
+
+def test_pictures_stay_in_their_order_and_no_more_than_a_batch_is_taken_ahead(
+    three_levels: Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = [encoded(noise(n, (60 + 40 * (n % 3), 60))) for n in range(7)]
+    taken = 0
+
+    def coming() -> Iterator[bytes]:
+        nonlocal taken
+        for content in contents:
+            taken += 1
+            yield content
+
+    ahead = []
+    forward = Extractor.forward
+
+    def watched(extractor: Extractor, batch: Sequence[Prepared]) -> object:
+        ahead.append(taken)
+        return forward(extractor, batch)
+
+    monkeypatch.setattr(Extractor, "forward", watched)
+    rows = three_levels.describe(coming(), batch=2)["high"]
+    assert ahead == [4, 6, 7, 7]
+    singly = [three_levels.describe([content])["high"][0] for content in contents]
+    np.testing.assert_allclose(rows, singly, atol=1e-5)
+
+
+def test_of_several_broken_pictures_the_first_is_named(
+    three_levels: Extractor, tmp_path: Path
+) -> None:
+    for name in ("b.jpg", "a.jpg"):
+        (tmp_path / name).write_text("not a picture")
+    pictures = [noise(1), tmp_path / "b.jpg", tmp_path / "a.jpg"]
+    with pytest.raises(PictureError, match=r"b\.jpg"):
+        three_levels.describe(pictures)
 
 
 def test_a_region_is_the_picture_cut_out(three_levels: Extractor) -> None:

@@ -52,6 +52,23 @@ def test_the_score_is_that_of_the_search(client: TestClient, upload: Upload) -> 
         assert answer.json()["score"] == pytest.approx(scores[item], abs=0.02)
 
 
+def test_a_space_of_several_scales_says_that_it_is_explained_at_one(
+    client: TestClient, upload: Upload
+) -> None:
+    spaces = {"several": "alexnet/conv5/gem/ms", "one": "alexnet/conv5/gem"}
+    body = {"name": "ms", "spaces": spaces, "weights": {"alexnet": "untrained"}}
+    assert client.post("/v1/collections", json=body).status_code == 201
+    ids = [outcome["id"] for outcome in upload(1, 2, collection="ms")]
+    space = {"several": 1, "one": 1}
+    found = explained(client, "ms", item=ids[0], neighbour=ids[1], space=space)
+    parts = {one["space"]: one for one in found["spaces"]}
+    assert parts["one"]["scales_left_out"] == []
+    assert parts["several"]["scales_left_out"] == pytest.approx([0.7071, 0.5], abs=1e-4)
+    assert parts["several"]["score"] == pytest.approx(parts["one"]["score"], abs=1e-6)
+    heat = parts["several"]["query"]
+    assert np.sum(heat["grid"]) + heat["offset"] == pytest.approx(parts["one"]["score"], abs=1e-4)
+
+
 def test_the_box_of_a_heatmap_is_what_the_centre_crop_left(
     client: TestClient, upload: Upload
 ) -> None:

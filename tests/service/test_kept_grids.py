@@ -73,6 +73,26 @@ def test_a_box_beside_the_grid_needs_the_picture(
     assert took["forward"] > 0
 
 
+@pytest.mark.parametrize("keep", ["nothing", "original"])
+def test_a_box_on_an_item_of_several_scales_needs_the_picture(
+    client: TestClient, engine: Engine, upload: Upload, keep: str
+) -> None:
+    body = {"name": "kept", "keep": keep, "keep_grids": ["high"]}
+    body |= {"spaces": {"high": "alexnet/conv5/gem/ms"}, "weights": WEIGHTS}
+    assert client.post("/v1/collections", json=body).json()["keep_grids"] == [LAYER]
+    ids = [outcome["id"] for outcome in upload(0, 1, collection="kept")]
+    region = (0.3, 0.2, 0.8, 0.9)
+    answer = client.post("/v1/collections/kept/search", json={"item": ids[0], "region": region})
+    if keep == "nothing":
+        assert answer.json()["code"] == "item-picture-missing"
+        return
+    extractor = engine.extractor(engine.catalog.collection("kept"))
+    (cut,) = extractor.describe([encoded(0)], region=region)["high"]
+    (other,) = extractor.describe([encoded(1)])["high"]
+    (neighbour,) = answer.json()["neighbours"]
+    assert neighbour["score"] == pytest.approx(float(cut @ other), abs=1e-3)
+
+
 def test_the_parts_of_joined_layers_stand_in_the_picture_where_each_looked(
     client: TestClient, upload: Upload
 ) -> None:
