@@ -38,6 +38,7 @@ from service.lanes import LANES, Lane
 from service.metrics import Metrics
 from service.networks import LoadedNetworks
 from service.settings import Settings
+from service.stages import Stages
 from service.watchdog import Stage, Watchdog
 
 logger = structlog.get_logger(__name__)
@@ -71,6 +72,16 @@ class Engine:
         self.settings = settings
         self.metrics = Metrics()
         self.device = choose_device(settings.device)
+        self.plan = plan = threads.plan(settings)
+        self.stages = Stages(
+            {
+                "read": plan.read,
+                "decode": plan.decode,
+                "store": plan.read,
+                "forward": 1,
+                "commit": 1,
+            }
+        )
         self.catalog = Catalog.open(settings.data, settings.recall_share)
         self.weights = weights_folder(settings, downloading)
         self.fetcher = Fetcher(
@@ -82,9 +93,12 @@ class Engine:
         self.whitenings = WhiteningFolder(settings.data / WHITENINGS)
         self.limits = Limits(settings.max_picture_bytes, settings.max_pixels, settings.max_frames)
         self.batcher = Batcher(
-            settings.batch_size, settings.queue_size, self.metrics.observe_batch, settings.stuck_s
+            settings.batch_size,
+            settings.queue_size,
+            self.metrics.observe_batch,
+            settings.stuck_s,
+            self.stages,
         )
-        plan = threads.plan(settings)
         self._own_decoders = decoders is None
         self.decoders = decoders or Decoders(
             plan.decode, self.limits, settings.decode_timeout_s, self._decoder_lost
