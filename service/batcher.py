@@ -129,7 +129,17 @@ class Batcher:
         A full lane blocks who feeds it: back pressure. A full query lane raises Problem
         (`overloaded`), whose Retry-After is the time that draining it takes at the measured rate.
         """
-        waiting = _Waiting(extractor, prepared, frozenset(grids))
+        return self.submit_together(extractor, [prepared], lane, grids)[0]
+
+    def submit_together(
+        self,
+        extractor: Extractor,
+        pictures: Sequence[Prepared],
+        lane: Lane,
+        grids: Collection[str] = (),
+    ) -> list[Future[Vectors]]:
+        """Queue pictures at once, as `submit` does one, so that they share a pass if they can."""
+        waiting = [_Waiting(extractor, prepared, frozenset(grids)) for prepared in pictures]
         queue = self._lanes[lane]
         with self._changed:
             if lane == "query":
@@ -147,9 +157,9 @@ class Batcher:
                 raise _stopping()
             if self.hopeless():
                 raise _hopeless()
-            queue.append(waiting)
+            queue.extend(waiting)
             self._changed.notify_all()
-        return waiting.future
+        return [one.future for one in waiting]
 
     def close(self) -> None:
         """Finish the pass under way and answer what waits with Problem (`shutting-down`).

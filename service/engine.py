@@ -107,6 +107,7 @@ class Engine:
             lane: ThreadPoolExecutor(plan.read, thread_name_prefix=f"read-{lane}")
             for lane in LANES[1:]
         }
+        self.examples = ThreadPoolExecutor(plan.examples, thread_name_prefix="examples")
         self.queries = Admission(
             "searches", plan.queries, settings.queue_size, settings.request_timeout_s
         )
@@ -140,10 +141,11 @@ class Engine:
             stopping.close()
         for reading in self.readers.values():
             reading.shutdown(wait=False, cancel_futures=True)
+        self.examples.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
         if self._own_decoders:
             self.decoders.close()
-        for reading in self.readers.values():
+        for reading in (*self.readers.values(), self.examples):
             reading.shutdown(wait=True)
         self._compactor.shutdown(wait=True, cancel_futures=True)
         self.catalog.close()

@@ -56,7 +56,7 @@ def plan(settings: Settings) -> ThreadPlan:
     (2, 4, 34, 2, 4)
     """
     return ThreadPlan(
-        # Torch has looked at the cores, at what this process may use of them and at OMP_NUM_THREADS.
+        # Torch has looked at the cores that this process may use, and at OMP_NUM_THREADS.
         forward=torch.get_num_threads(),
         decode=settings.decode_threads,
         read=settings.decode_threads + 2,
