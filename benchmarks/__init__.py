@@ -1,3 +1,3 @@
-"""One command per claim; results lie in `results/`, with the machine described."""
+"""One command per claim; `results/` holds what README and docs quote."""
 
 import service as service  # Before torch is loaded: it says how OpenMP's threads wait.

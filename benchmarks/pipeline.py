@@ -13,7 +13,6 @@ second of them can give to both: 1 / (1/decode + 1/forward); beside a GPU it is 
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.jpegs import LARGE, SMALL, fill
 from benchmarks.machine import RESULTS, machine
@@ -31,6 +30,9 @@ from service import logs
 from service.engine import Engine
 from service.indexing.runner import LEASE_S, JobRunner
 from service.settings import Settings
+from service.stages import Limit
+
+T = TypeVar("T")
 
 WARM = 16
 """Pictures of a first job: processes are started, networks loaded, kernels chosen."""
@@ -86,8 +88,9 @@ def forward(engine: Engine, extractor: Extractor, prepared: Sequence[Prepared]) 
         extractor.forward(prepared[start : start + size])
 
 
-def job(engine: Engine, collection: Collection, folder: Path, count: int) -> dict[str, Any] | None:
+def job(engine: Engine, collection: Collection, folder: Path, count: int) -> Limit | None:
     """Index a folder as a batch job; what limited it."""
+    before = engine.stages.mark()
     runner, jobs = JobRunner(engine), engine.catalog.jobs
     jobs.create(collection.name, {"folder": str(folder), "roots": [str(folder)]})
     claimed = jobs.claim(runner.owner, LEASE_S)
@@ -95,13 +98,14 @@ def job(engine: Engine, collection: Collection, folder: Path, count: int) -> dic
     runner.run(claimed)
     ended = jobs.get(claimed.id)
     assert (ended.state, ended.done, ended.failed) == ("done", count, 0), ended
-    return None
+    return engine.stages.between(before, engine.stages.mark())
 
 
-def per_s(count: int, work: Callable[[], Any]) -> float:
+def per_s(count: int, work: Callable[[], T]) -> tuple[float, T]:
+    """Pictures per second, and what the work gives."""
     began = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - began)
+    found = work()
+    return count / (time.perf_counter() - began), found
 
 
 def compared(engine: Engine, case: Case, folder: Path, rounds: int) -> dict[str, Any]:
@@ -128,25 +132,34 @@ def compared(engine: Engine, case: Case, folder: Path, rounds: int) -> dict[str,
             "pipeline": partial(job, engine, collection, chosen, len(here)),
         }
         for name, way in ways.items():
-            rate = per_s(len(here), way)
+            rate, limit = per_s(len(here), way)
             if number >= 0:
                 rows[name].append(rate)
         engine.catalog.drop_collection(collection.name)
         for path in chosen.iterdir():
             path.unlink()
         chosen.rmdir()
-    return {"pictures": len(paths), "keep": case.keep, **judged(rows, engine.device.type == "cpu")}
+    return {
+        "pictures": len(paths),
+        "keep": case.keep,
+        "limited_by": str(limit),
+        **judged(rows, shared=engine.device.type == "cpu"),
+    }
 
 
-def judged(rows: dict[str, list[float]], shared: bool) -> dict[str, Any]:
+def judged(rows: dict[str, list[float]], *, shared: bool) -> dict[str, Any]:
     """Medians, spread, and what the pipeline reaches of its bounds, round by round.
 
     >>> rows = {"threads": [50.0], "decode": [40.0], "forward": [40.0], "pipeline": [19.0]}
     >>> judged(rows, shared=True)["bound_per_s"], judged(rows, shared=True)["of_bound"]
     (20.0, 0.95)
     """
-    bounds = [bound(d, f, shared) for d, f in zip(rows["decode"], rows["forward"], strict=True)]
-    bare = [bound(d, f, shared) for d, f in zip(rows["threads"], rows["forward"], strict=True)]
+    bounds = [
+        bound(d, f, shared=shared) for d, f in zip(rows["decode"], rows["forward"], strict=True)
+    ]
+    bare = [
+        bound(d, f, shared=shared) for d, f in zip(rows["threads"], rows["forward"], strict=True)
+    ]
     return {
         "per_s": {name: round(statistics.median(found), 1) for name, found in rows.items()},
         "each": {name: [round(one, 1) for one in found] for name, found in rows.items()},
@@ -156,7 +169,7 @@ def judged(rows: dict[str, list[float]], shared: bool) -> dict[str, Any]:
     }
 
 
-def bound(decode: float, forward: float, shared: bool) -> float:
+def bound(decode: float, forward: float, *, shared: bool) -> float:
     """Pictures per second that both can give, on the same cores or each on its own."""
     return 1 / (1 / decode + 1 / forward) if shared else min(decode, forward)
 
@@ -183,7 +196,10 @@ def measure(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-HEAD = "| pictures | decode/s | forward/s | bound/s | job/s | of the bound | limited by |"
+HEAD = (
+    "| pictures | decode/s | forward/s | bound/s | job/s | of the bound | by its stages |\n"
+    "|---|---|---|---|---|---|---|"
+)
 
 
 def row(name: str, found: dict[str, Any]) -> str:
@@ -191,8 +207,14 @@ def row(name: str, found: dict[str, Any]) -> str:
     rate = found["per_s"]
     return (
         f"| {name} | {rate['decode']} | {rate['forward']} | {found['bound_per_s']} "
-        f"| {rate['pipeline']} | **{found['of_bound']:.2f}** | {found.get('limited_by', '')} |"
+        f"| {rate['pipeline']} | **{found['of_bound']:.2f}** | {found['limited_by']} |"
     )
+
+
+def table(path: Path = RESULTS / "pipeline.json") -> str:
+    """The table that docs/speed.md has, from the last result."""
+    cases = json.loads(path.read_text())["cases"]
+    return "\n".join([HEAD, *(row(name, found) for name, found in cases.items())])
 
 
 def main() -> None:
@@ -204,7 +226,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "pipeline.json")
     asked = parser.parse_args()
     logs.configure("console", level=40)
-    print(HEAD, file=sys.stdout)
+    print(HEAD)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), asked)
     report = {"benchmark": "pipeline", "machine": machine(), "cases": found}

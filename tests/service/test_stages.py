@@ -136,7 +136,9 @@ def test_pictures_of_one_question_are_decoded_at_once_and_share_a_pass(
     passes: list[int] = []
     forward = Extractor.forward
 
-    def counted(extractor: Extractor, batch: Sequence[Prepared], grids: Collection[str] = ()) -> Any:
+    def counted(
+        extractor: Extractor, batch: Sequence[Prepared], grids: Collection[str] = ()
+    ) -> Any:
         passes.append(len(batch))
         return forward(extractor, batch, grids)
 
