@@ -19,6 +19,7 @@ from fastapi import Request
 
 from service.clock import Clock
 from service.problems import Problem
+from service.threads import one_for_faiss
 
 logger = structlog.get_logger(__name__)
 
@@ -147,7 +148,7 @@ class Admission:
         )
 
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._most_threads, thread_name_prefix=self.name)
+        return ThreadPoolExecutor(self._most_threads, self.name, initializer=one_for_faiss)
 
     def _submitted(self, clock: Clock, work: Callable[[Clock], T]) -> Future[T]:
         context = contextvars.copy_context()

@@ -28,6 +28,7 @@ from service import tracing
 from service.fitting import Fitting, is_out_of_memory, release_memory
 from service.lanes import LANES, Lane
 from service.problems import Problem
+from service.stages import Stages
 
 logger = structlog.get_logger(__name__)
 
@@ -99,16 +100,18 @@ class Batcher:
         capacity: int,
         observe: Callable[[int, float], None],
         stuck_s: float = 120.0,
+        stages: Stages | None = None,
     ) -> None:
         """At most `batch_size` pictures a pass; `capacity` waiting in each lane.
 
         `observe` is told the size and the seconds of every pass. A pass of more than `stuck_s` is
-        taken for one that will never end.
+        taken for one that will never end. `stages` counts how long they took, and what waited.
         """
         self.batch_size = batch_size
         self.capacity = capacity
         self.stuck_s = stuck_s
         self._observe = observe
+        self._stages = stages or Stages({"forward": 1})
         self._lanes: dict[Lane, deque[_Waiting]] = {lane: deque() for lane in LANES}
         self._changed = threading.Condition()
         self._closed = False
@@ -126,7 +129,17 @@ class Batcher:
         A full lane blocks who feeds it: back pressure. A full query lane raises Problem
         (`overloaded`), whose Retry-After is the time that draining it takes at the measured rate.
         """
-        waiting = _Waiting(extractor, prepared, frozenset(grids))
+        return self.submit_together(extractor, [prepared], lane, grids)[0]
+
+    def submit_together(
+        self,
+        extractor: Extractor,
+        pictures: Sequence[Prepared],
+        lane: Lane,
+        grids: Collection[str] = (),
+    ) -> list[Future[Vectors]]:
+        """Queue pictures at once, as `submit` does one, so that they share a pass if they can."""
+        waiting = [_Waiting(extractor, prepared, frozenset(grids)) for prepared in pictures]
         queue = self._lanes[lane]
         with self._changed:
             if lane == "query":
@@ -144,9 +157,9 @@ class Batcher:
                 raise _stopping()
             if self.hopeless():
                 raise _hopeless()
-            queue.append(waiting)
+            queue.extend(waiting)
             self._changed.notify_all()
-        return waiting.future
+        return [one.future for one in waiting]
 
     def close(self) -> None:
         """Finish the pass under way and answer what waits with Problem (`shutting-down`).
@@ -226,7 +239,8 @@ class Batcher:
 
     def _work(self, shift: _Shift) -> None:
         while batch := self._next(shift):
-            started = time.perf_counter()
+            started, now = time.perf_counter(), time.monotonic()
+            waited = sum(now - waiting.since for waiting in batch)
             self._run(shift, batch)
             seconds = time.perf_counter() - started
             with self._changed:
@@ -236,6 +250,7 @@ class Batcher:
                 # It was given up for good while nothing could take its place, and got through.
                 self._zombies = [each for each in self._zombies if each is not shift.thread]
             self._observe(len(batch), seconds)
+            self._stages.add("forward", seconds, waited)
             tracing.passed([waiting.trail for waiting in batch], seconds)
             self._pictures_per_s += 0.2 * (len(batch) / max(seconds, 1e-6) - self._pictures_per_s)
 

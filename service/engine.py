@@ -39,6 +39,7 @@ from service.lanes import LANES, Lane
 from service.metrics import Metrics
 from service.networks import LoadedNetworks
 from service.settings import Settings
+from service.stages import Stages
 from service.watchdog import Stage, Watchdog
 
 logger = structlog.get_logger(__name__)
@@ -72,6 +73,16 @@ class Engine:
         self.settings = settings
         self.metrics = Metrics()
         self.device = choose_device(settings.device)
+        self.plan = plan = threads.plan(settings)
+        self.stages = Stages(
+            {
+                "read": plan.read,
+                "decode": plan.decode,
+                "store": plan.read,
+                "forward": 1,
+                "commit": 1,
+            }
+        )
         self.catalog = Catalog.open(settings.data, settings.recall_share)
         self.weights = weights_folder(settings, downloading)
         self.fetcher = Fetcher(
@@ -92,9 +103,12 @@ class Engine:
             "limits": self.limits,
         }
         self.batcher = Batcher(
-            settings.batch_size, settings.queue_size, self.metrics.observe_batch, settings.stuck_s
+            settings.batch_size,
+            settings.queue_size,
+            self.metrics.observe_batch,
+            settings.stuck_s,
+            self.stages,
         )
-        plan = threads.plan(settings)
         self._own_decoders = decoders is None
         self.decoders = decoders or Decoders(
             plan.decode, self.limits, settings.decode_timeout_s, self._decoder_lost
@@ -103,6 +117,7 @@ class Engine:
             lane: ThreadPoolExecutor(plan.read, thread_name_prefix=f"read-{lane}")
             for lane in LANES[1:]
         }
+        self.examples = ThreadPoolExecutor(plan.examples, thread_name_prefix="examples")
         self.queries = Admission(
             "searches", plan.queries, settings.queue_size, settings.request_timeout_s
         )
@@ -136,10 +151,11 @@ class Engine:
             stopping.close()
         for reading in self.readers.values():
             reading.shutdown(wait=False, cancel_futures=True)
+        self.examples.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
         if self._own_decoders:
             self.decoders.close()
-        for reading in self.readers.values():
+        for reading in (*self.readers.values(), self.examples):
             reading.shutdown(wait=True)
         self._compactor.shutdown(wait=True, cancel_futures=True)
         self.catalog.close()

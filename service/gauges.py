@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def install(engine: "Engine") -> None:
     """Export the gauges of an engine."""
-    for ask in (_build, _disk, _collections, _recalls, _jobs, _waiting):
+    for ask in (_build, _disk, _collections, _recalls, _jobs, _waiting, _stages):
         engine.metrics.read_at_scrape(partial(ask, engine))
 
 
@@ -106,3 +106,17 @@ def _waiting(engine: "Engine") -> Iterator[Sample]:
         yield (
             "pool5_admitted_requests", "At work or waiting", labels, float(admission.inside()),
         )  # fmt: skip
+
+
+def _stages(engine: "Engine") -> Iterator[Sample]:
+    for stage, seconds in engine.stages.seconds().items():
+        yield (
+            "pool5_stage_busy_seconds", "Of a stage of bulk work, all its workers, since the start",
+            {"stage": stage}, seconds,
+        )  # fmt: skip
+    for stage, seconds in engine.stages.waited().items():
+        if stage in ("decode", "forward"):
+            yield (
+                "pool5_stage_waited_seconds", "That pictures waited for a stage, since the start",
+                {"stage": stage}, seconds,
+            )  # fmt: skip

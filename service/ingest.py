@@ -1,6 +1,12 @@
 """Pictures in: read → decode → thumbnail → network → one commit for many.
 
 Uploads and batch jobs take this same way. A picture fails alone, with a code and a reason.
+
+The slowest stage sets the pace: at most AHEAD pictures are between the source and the catalog, and
+as one is committed the next is read. So the memory of a job is bounded by AHEAD prepared pictures
+(150 kB for each input of 224 pixels) with their descriptors and kept grids, by what entries hold
+until they are read (AHEAD_BYTES), and by one picture file in each reading thread and one decoded
+picture in each decoding process (`worker.bound_memory`).
 """
 
 import hashlib
@@ -8,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -32,6 +39,7 @@ from service.batcher import Vectors
 from service.clock import Clock
 from service.engine import Engine, kept_grids
 from service.indexing.source import (
+    HANDFUL,
     Entry,
     Interrupted,
     SourceVanishedError,
@@ -40,6 +48,7 @@ from service.indexing.source import (
 )
 from service.lanes import Lane
 from service.problems import KNOWN, problem_of
+from service.stages import Stage
 
 logger = structlog.get_logger(__name__)
 
@@ -51,7 +60,8 @@ COMMIT_S = 0.5
 
 AHEAD = 64
 AHEAD_BYTES = 256 * 1024 * 1024
-"""What is read ahead of the picture that is committed next: this bounds the memory of a job."""
+"""What is read ahead of the picture that is committed next: this bounds the memory of a job. Where
+passes are large or decoders many, it is four batches and four pictures for each decoder."""
 
 PATIENCE_S = 0.1
 """How often a wait looks up to see whether it is still wanted."""
@@ -117,8 +127,10 @@ def ingest(
     left = handfuls(entries)
     ahead: Ahead = deque()
 
+    most = max(AHEAD, 4 * (engine.settings.batch_size + engine.plan.decode))
+
     def fill() -> None:
-        while len(ahead) < AHEAD and sum(entry.held for entry, _ in ahead) < AHEAD_BYTES:
+        while len(ahead) < most and sum(entry.held for entry, _ in ahead) < AHEAD_BYTES:
             few = next(left, None)
             if few is None or (ahead and not few):
                 return
@@ -133,9 +145,9 @@ def ingest(
         while more:
             with tracing.span("batch", collection=collection.name, job=job):
                 fill()
-                settled = work.settled(ahead)
+                settled = work.settled(ahead, fill)
                 if settled:
-                    with tracing.span("commit", pictures=len(settled)):
+                    with tracing.span("commit", pictures=len(settled)), work.busy("commit"):
                         outcomes = _commit(collection, settled, record, duplicates)
             if more := bool(settled):
                 engine.metrics.observe_pictures(collection.name, outcomes)
@@ -167,6 +179,10 @@ class _Work:
     clock: Clock
     check: Callable[[], None]
 
+    def busy(self, stage: Stage) -> AbstractContextManager[None]:
+        """A stage works inside; of uploads, which have workers of their own, nothing is counted."""
+        return self.engine.stages.working(stage) if self.lane == "bulk" else nullcontext()
+
     def read(self, entry: Entry, known: tuple[str, str | None]) -> _Read:
         """Everything up to the network's queue, in a thread that reads."""
         self.clock.check("reading")
@@ -174,8 +190,9 @@ class _Work:
         known_sha256, known_stamp = known
         if entry.item_id and entry.stamp and entry.stamp == known_stamp:
             return _Read(entry.item_id, known_sha256, None)
-        content = entry.read()
-        sha256 = hashlib.sha256(content).hexdigest()
+        with self.busy("read"):
+            content = entry.read()
+            sha256 = hashlib.sha256(content).hexdigest()
         item_id = entry.item_id or sha256[:32]
         check_id(item_id)
         if not entry.item_id:
@@ -186,13 +203,15 @@ class _Work:
         keep = collection.settings["keep"]
         wanted = self.extractor.preparation(thumbnail=keep != "nothing")
         with tracing.span("decode", bytes=len(content)):
-            picture = self.engine.decoders.prepare(content, wanted, self.lane, self.clock)
+            stages = self.engine.stages if self.lane == "bulk" else None
+            picture = self.engine.decoders.prepare(content, wanted, self.lane, self.clock, stages)
         collection.pictures.expect(sha256)
         try:
-            if keep == "original":
-                collection.pictures.put(sha256, "original", content)
-            if picture.thumbnail:
-                collection.pictures.put(sha256, "thumbnail", picture.thumbnail)
+            with self.busy("store"):
+                if keep == "original":
+                    collection.pictures.put(sha256, "original", content)
+                if picture.thumbnail:
+                    collection.pictures.put(sha256, "thumbnail", picture.thumbnail)
             vectors = self.engine.batcher.submit(
                 self.extractor, picture.prepared, self.lane, kept_grids(collection)
             )
@@ -201,14 +220,18 @@ class _Work:
             raise
         return _Read(item_id, sha256, metadata, picture.width, picture.height, vectors)
 
-    def settled(self, ahead: Ahead) -> list[tuple[Entry, NewItem | FileOutcome]]:
-        """What the next commit is to have, taken from what is read ahead."""
+    def settled(
+        self, ahead: Ahead, fill: Callable[[], None]
+    ) -> list[tuple[Entry, NewItem | FileOutcome]]:
+        """What the next commit is to have, taken from what is read ahead, which is filled up."""
         settled: list[tuple[Entry, NewItem | FileOutcome]] = []
         soon = time.monotonic() + COMMIT_S
         try:
             while ahead and len(settled) < COMMIT and time.monotonic() < soon:
                 entry, read = ahead.popleft()
                 settled.append((entry, self._settle(entry, read)))
+                if ahead and len(settled) % HANDFUL == 0:
+                    fill()
         except BaseException:
             ready = (result for _, result in settled if isinstance(result, NewItem))
             self.collection.abandon([item.sha256 for item in ready])

@@ -1,8 +1,9 @@
 """A query in, neighbours out: pictures, items and URLs to one vector per space, then the index."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,14 @@ from service import grids, verification
 from service.batcher import Vectors
 from service.clock import Clock
 from service.engine import Engine
-from service.problems import Problem
+from service.problems import KNOWN, Problem
 
 NEGATIVE = 0.2
 """Rocchio's γ/β = 0.15/0.75 (Manning, Raghavan & Schütze 2008, section 9.1.1)."""
+
+Vector = npt.NDArray[np.float32]
+
+T = TypeVar("T")
 
 Example = bytes | str | tuple[str, str]
 """An encoded picture, the id of an item, or ("url", address)."""
@@ -68,8 +73,8 @@ def search(
     wanted = [space] if isinstance(space, str) else [name for name in space if space[name] > 0]
     collection.check_spaces(wanted)
     asking = _Asking(engine, collection, query.region, wanted, clock)
-    positives = [asking.vectors(example) for example in query.positives]
-    negatives = [asking.vectors(example) for example in query.negatives]
+    examples = asking.vectors([*query.positives, *query.negatives])
+    positives, negatives = examples[: len(query.positives)], examples[len(query.positives) :]
     vectors = {
         name: combine([p[name] for p in positives], [n[name] for n in negatives]) for name in wanted
     }
@@ -134,16 +139,27 @@ class _Asking:
     clock: Clock
     fetched: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
-    def vectors(self, example: Example) -> Mapping[str, npt.NDArray[np.float32]]:
-        """dim float32 by space."""
+    def vectors(self, examples: Sequence[Example]) -> list[Mapping[str, Vector]]:
+        """dim float32 by space for each; those that are pictures are described together."""
+        known = [self._known(example) for example in examples]
+        unknown = [each for each, there in zip(examples, known, strict=True) if there is None]
+        described = iter(self._described([self._picture(example) for example in unknown]))
+        return [next(described) if there is None else there for there in known]
+
+    def _known(self, example: Example) -> Mapping[str, Vector] | None:
+        """What is known of an item; None: its picture has to be described."""
         if not isinstance(example, str):
-            return self._describe(self.content(example))
+            return None
         with self.clock.measure("search"):
             if self.region is None:
                 return {name: self.collection.vectors([example], name)[0] for name in self.spaces}
             item = self.collection.get(example)
-            pooled = grids.pooled(self.engine, self.collection, item, self.region, self.spaces)
-        return pooled or self._describe(grids.picture_of(self.collection, item))
+            return grids.pooled(self.engine, self.collection, item, self.region, self.spaces)
+
+    def _picture(self, example: Example) -> bytes:
+        if isinstance(example, str):
+            return grids.picture_of(self.collection, self.collection.get(example))
+        return self.content(example)
 
     def subject(self, examples: Sequence[Example]) -> bytes | Item:
         """The one picture whose parts are compared with those of its neighbours."""
@@ -163,23 +179,50 @@ class _Asking:
                 self.fetched[example] = self.engine.fetcher.fetch(example[1])
         return self.fetched[example]
 
-    def _describe(self, content: bytes) -> Vectors:
-        return describe(
-            self.engine, self.engine.extractor(self.collection), content, self.region, self.clock
-        )
+    def _described(self, pictures: Sequence[bytes]) -> list[Vectors]:
+        if not pictures:
+            return []
+        extractor = self.engine.extractor(self.collection)
+        found = describe(self.engine, extractor, pictures, self.clock, self.region)
+        for one in found:
+            if isinstance(one, Exception):
+                raise one
+        return [one for one in found if not isinstance(one, Exception)]
 
 
 def describe(
     engine: Engine,
     extractor: Extractor,
-    content: bytes,
+    pictures: Sequence[bytes],
+    clock: Clock,
     region: Region | None = None,
-    clock: Clock | None = None,
-) -> Vectors:
-    """One picture's descriptors by space, ahead of all bulk work."""
-    clock = clock or Clock(engine.settings.request_timeout_s)
+) -> list[Vectors | Exception]:
+    """Descriptors by space of each picture, ahead of all bulk work; an error is in its place.
+
+    They are decoded side by side, and those that can be share a forward pass. Raises Problem
+    (`overloaded`) where the network has too many queries waiting already.
+    """
+    prepare = partial(
+        engine.decoders.prepare, wanted=extractor.preparation(region), lane="query", clock=clock
+    )
     with clock.measure("decode"):
-        wanted = extractor.preparation(region)
-        prepared = engine.decoders.prepare(content, wanted, "query", clock).prepared
+        if len(pictures) == 1:  # No other thread has to be woken for it.
+            found = [_tried(prepare, pictures[0])]
+        else:
+            decoding = [engine.examples.submit(prepare, picture) for picture in pictures]
+            found = [_tried(clock.outcome, one, "picture") for one in decoding]
     with clock.measure("forward"):
-        return clock.outcome(engine.batcher.submit(extractor, prepared, "query"), "descriptor")
+        prepared = [one.prepared for one in found if not isinstance(one, Exception)]
+        computing = iter(engine.batcher.submit_together(extractor, prepared, "query"))
+        return [
+            one if isinstance(one, Exception) else _tried(clock.outcome, next(computing), "result")
+            for one in found
+        ]
+
+
+def _tried(work: Callable[..., T], *given: Any) -> T | Exception:
+    """What comes of it, also where that is a known error."""
+    try:
+        return work(*given)
+    except KNOWN as error:
+        return error

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from service.cli.describing import extractor_of, show_failures, weights_of
 from service.cli.options import console, print_json
-from service.cli.progress import counted
+from service.cli.progress import counted, described
 from service.evaluating import page
 from service.evaluating.advice import AdviceBody, advice_body
 from service.evaluating.advisor import advise, specs
@@ -48,9 +48,7 @@ def advice(
             items=items,
             threads=settings.decode_threads,
             batch_size=settings.batch_size,
-            describing=lambda done, total, failed: describing.update(
-                task, completed=done, total=total, remark=f"{failed} failed" if failed else ""
-            ),
+            describing=described(describing, task),
             comparing=lambda done: comparing.update(compared, completed=done),
         )
     body = advice_body(found, str(folder), chosen)

@@ -17,7 +17,7 @@ from service import logs
 from service.cli.advise import advice
 from service.cli.describing import extractor_of, show_failures, weights_of
 from service.cli.options import Json, console, json_of, print_json, status, takes_settings
-from service.cli.progress import counted
+from service.cli.progress import counted, described
 from service.engine import Engine, weights_folder
 from service.evaluating import page
 from service.evaluating.album import FolderAlbum
@@ -188,9 +188,7 @@ def _of_folder(
             truth,
             threads=settings.decode_threads,
             batch_size=settings.batch_size,
-            progress=lambda done, total, failed: progress.update(
-                task, completed=done, total=total, remark=f"{failed} failed" if failed else ""
-            ),
+            progress=described(progress, task),
         )
 
 

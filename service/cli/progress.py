@@ -1,7 +1,7 @@
 """Long work with a bar: count, rate, time left."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ from service.engine import Engine
 from service.indexing.opening import open_source
 from service.indexing.runner import JobRunner
 from service.settings import Settings
+from service.stages import Limit
 
 
 class _Rate(ProgressColumn):
@@ -47,6 +48,25 @@ def counted(description: str, total: int | None = None) -> Iterator[tuple[Progre
         console=status,
     ) as progress:
         yield progress, progress.add_task(description, total=total, remark="")
+
+
+def remark(failed: int, limit: Limit | None) -> str:
+    """What stands behind a bar.
+
+    >>> remark(2, Limit("decode", 0.98))
+    '2 failed, decode limits (98 %)'
+    """
+    said = [f"{failed} failed" if failed else "", str(limit) if limit else ""]
+    return ", ".join(filter(None, said))
+
+
+def described(progress: Progress, task: TaskID) -> Callable[[int, int, int, Limit | None], None]:
+    """What `describe_all` tells of its progress, shown by a bar."""
+
+    def told(done: int, total: int, failed: int, limit: Limit | None) -> None:
+        progress.update(task, completed=done, total=total, remark=remark(failed, limit))
+
+    return told
 
 
 @contextmanager
@@ -103,10 +123,8 @@ def follow_job(engine: Engine, job: Job) -> Job:
             while job.state in ("queued", "running") and not job.problem:
                 time.sleep(0.1)
                 job = jobs.get(job.id)
-                remark = f"{job.failed} failed" if job.failed else ""
-                progress.update(
-                    task, completed=job.done + job.failed, total=job.total, remark=remark
-                )
+                said = remark(job.failed, runner.limited_by(job.id))
+                progress.update(task, completed=job.done + job.failed, total=job.total, remark=said)
     finally:
         runner.stop()
     return job

@@ -1,28 +1,19 @@
 """`pool5 whiten`."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import structlog
 import typer
 
-from models import (
-    Descriptors,
-    Extractor,
-    PictureError,
-    SpecError,
-    WhiteningFolder,
-    parse,
-    whitening,
-)
+from models import Descriptors, SpecError, WhiteningFolder, parse, whitening
 from service import logs
+from service.cli.describing import extractor_of
 from service.cli.options import Json, print_json, status, takes_settings
-from service.cli.progress import counted
-from service.engine import Engine, weights_folder
+from service.cli.progress import counted, described
+from service.engine import Engine
+from service.evaluating.describing import Picture, describe_all
 from service.indexing.folder import FolderSource
-from service.indexing.source import SourceError
 from service.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -75,24 +66,20 @@ def _of_folder(
     settings: Settings, folder: Path, text: str, weights: str
 ) -> tuple[str, Descriptors]:
     spec = parse(text).base
-    extractor = Extractor(
-        {"": str(spec)},
-        weights=weights,
-        folder=weights_folder(settings),
-        device=settings.device,
-    )
-    rows = list(_rows(settings, extractor, folder))
-    if not rows:
-        raise SpecError("spec-whitening-samples", f"there is no picture in {folder}")
-    return f"{spec}@{extractor.spaces[''].weights.sha256}", np.stack(rows)
-
-
-def _rows(settings: Settings, extractor: Extractor, folder: Path) -> Iterator[Descriptors]:
+    name = str(spec)
+    extractor = extractor_of(settings, [name], {spec.network: weights})
     source = FolderSource(folder.resolve(), [folder.resolve()], settings.max_picture_bytes)
-    with counted(f"describing {folder}", source.count()) as (progress, task):
-        for entry in source.entries():
-            try:
-                yield np.asarray(extractor.describe([entry.read()]))[0]
-            except (PictureError, SourceError) as error:
-                logger.warning("picture left out", picture=entry.reference, reason=str(error))
-            progress.advance(task)
+    pictures = [Picture(entry.reference, entry.read) for entry in source.entries()]
+    with counted(f"describing {folder}", len(pictures)) as (progress, task):
+        found = describe_all(
+            extractor,
+            pictures,
+            threads=settings.decode_threads,
+            batch_size=settings.batch_size,
+            progress=described(progress, task),
+        )
+    for failure in found.failed:
+        logger.warning("picture left out", picture=failure.name, reason=failure.detail)
+    if not found.kept.any():
+        raise SpecError("spec-whitening-samples", f"there is no picture in {folder}")
+    return f"{spec}@{extractor.spaces[name].weights.sha256}", found.vectors[name][found.kept]

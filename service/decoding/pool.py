@@ -26,6 +26,7 @@ from service.clock import Clock
 from service.decoding import wire
 from service.lanes import Lane
 from service.problems import Problem
+from service.stages import Stages
 
 logger = structlog.get_logger(__name__)
 
@@ -64,9 +65,14 @@ class Decoders:
         }
 
     def prepare(
-        self, content: bytes, wanted: Preparation, lane: Lane, clock: Clock | None = None
+        self,
+        content: bytes,
+        wanted: Preparation,
+        lane: Lane,
+        clock: Clock | None = None,
+        stages: Stages | None = None,
     ) -> PreparedPicture:
-        """Decode and prepare a picture, in a process.
+        """Decode and prepare a picture, in a process; `stages` counts what that took.
 
         Raises PictureError, and Problem: `decode-timeout`, `decoder-lost` where the process ended
         under this picture, `decoder-unavailable` where none can be started, `request-timeout` and
@@ -75,14 +81,18 @@ class Decoders:
         clock = clock or Clock()
         clock.check("decoding")
         crew = self._crews[lane]
+        stages = stages or Stages({"decode": 1})
+        began = time.perf_counter()
         worker = crew.take(clock)
+        stages.add("decode", waited=time.perf_counter() - began)
         try:
             clock.check("decoding")
         except Problem:
             crew.give_back(worker)
             raise
         try:
-            found = worker.prepare(content, wanted, min(self.timeout_s, clock.left()))
+            with stages.working("decode"):
+                found = worker.prepare(content, wanted, min(self.timeout_s, clock.left()))
         except PictureError:
             crew.give_back(worker)
             raise

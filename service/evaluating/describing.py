@@ -13,6 +13,7 @@ from index.evaluation.groundtruth import Mask
 from models import Descriptors, Extractor, Prepared, decode
 from service.batcher import Batcher, Vectors
 from service.problems import problem_of
+from service.stages import Limit, Stages
 
 AHEAD_BATCHES = 4
 """How many batches are decoded ahead: this bounds the memory besides the descriptors."""
@@ -48,8 +49,8 @@ class Described:
     failed: list[Failure]
 
 
-Progress = Callable[[int, int, int], None]
-"""Told how many pictures are done, of how many, and how many of them failed."""
+Progress = Callable[[int, int, int, Limit | None], None]
+"""Told how many pictures are done, of how many, how many failed, and which stage limits."""
 
 
 def describe_all(
@@ -72,19 +73,31 @@ def describe_all(
         [],
     )  # fmt: skip
     decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    batcher = Batcher(batch_size, 2 * batch_size, lambda _size, _seconds: None)
+    stages = Stages({"read": threads, "decode": threads, "forward": 1})
+    batcher = Batcher(batch_size, 2 * batch_size, lambda _size, _seconds: None, stages=stages)
+    began = stages.mark()
     ahead: deque[tuple[int, Future[Future[Vectors]]]] = deque()
 
     def queue(picture: Picture) -> Future[Vectors]:
-        return batcher.submit(extractor, _prepared(extractor, picture), "bulk")
+        with stages.working("read"):
+            content = picture.read()
+        with stages.working("decode"):
+            prepared = _prepared(extractor, content, picture.region)
+        return batcher.submit(extractor, prepared, "bulk")
+
+    def settle(index: int, reading: Future[Future[Vectors]]) -> None:
+        _settle(described, pictures[index], index, reading)
+        if progress:
+            limit = stages.between(began, stages.mark())
+            progress(index + 1, len(pictures), len(described.failed), limit)
 
     try:
         for index, picture in enumerate(pictures):
             ahead.append((index, decoders.submit(queue, picture)))
             if len(ahead) >= AHEAD_BATCHES * batch_size:
-                _settle(described, pictures, *ahead.popleft(), progress)
+                settle(*ahead.popleft())
         while ahead:
-            _settle(described, pictures, *ahead.popleft(), progress)
+            settle(*ahead.popleft())
     finally:
         decoders.shutdown(wait=False, cancel_futures=True)
         batcher.close()
@@ -92,20 +105,16 @@ def describe_all(
     return described
 
 
-def _prepared(extractor: Extractor, picture: Picture) -> Prepared:
+def _prepared(extractor: Extractor, content: bytes, box: Box | None) -> Prepared:
     # A region in pixels is of the full picture, which is decoded at its scale then.
-    min_side = extractor.min_side if picture.region is None else None
-    decoded = decode(picture.read(), extractor.limits, min_side)
-    region = picture.region.shares(decoded.width, decoded.height) if picture.region else None
+    min_side = extractor.min_side if box is None else None
+    decoded = decode(content, extractor.limits, min_side)
+    region = box.shares(decoded.width, decoded.height) if box else None
     return extractor.prepare(decoded.image, region)
 
 
 def _settle(
-    described: Described,
-    pictures: Sequence[Picture],
-    index: int,
-    reading: Future[Future[Vectors]],
-    progress: Progress | None,
+    described: Described, picture: Picture, index: int, reading: Future[Future[Vectors]]
 ) -> None:
     try:
         vectors = reading.result().result()
@@ -113,11 +122,8 @@ def _settle(
             norm_of(f"space {space!r}", vector)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it fails alone
         problem = problem_of(error)
-        failure = Failure(pictures[index].name, problem["code"], problem["detail"])
-        described.failed.append(failure)
+        described.failed.append(Failure(picture.name, problem["code"], problem["detail"]))
     else:
         for space, vector in vectors.items():
             described.vectors[space][index] = vector
         described.kept[index] = True
-    if progress:
-        progress(index + 1, len(pictures), len(described.failed))

@@ -22,6 +22,7 @@ from service.indexing.source import Entry, Interrupted, Source, SourceVanishedEr
 from service.ingest import ingest, is_passing
 from service.problems import KNOWN, problem_of
 from service.schemas.duplicates import DuplicatesAsked
+from service.stages import Limit, Mark
 
 logger = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ class JobRunner:
         self.owner = f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._stopping = threading.Event()
         self._wake = threading.Event()
-        self._progress: dict[str, deque[tuple[float, int]]] = {}
+        self._progress: dict[str, deque[tuple[int, Mark]]] = {}
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -91,8 +92,13 @@ class JobRunner:
         marks = self._progress.get(job_id)
         if not marks or len(marks) < 2:
             return None
-        (started, before), (ended, after) = marks[0], marks[-1]
-        return (after - before) / max(ended - started, 1e-6)
+        (before, began), (after, ended) = marks[0], marks[-1]
+        return (after - before) / max(ended.at - began.at, 1e-6)
+
+    def limited_by(self, job_id: str) -> Limit | None:
+        """The stage that limited over the same seconds; None where there is none to be named."""
+        marks = self._progress.get(job_id)
+        return self.engine.stages.between(marks[0][1], marks[-1][1]) if marks else None
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -109,7 +115,7 @@ class JobRunner:
     def run(self, job: Job) -> None:
         """Work off one claimed job, to its end or until it is cancelled or we are stopped."""
         logger.info("job started", job=job.id, collection=job.collection, source=job.source)
-        self._progress[job.id] = deque([(time.monotonic(), job.done + job.failed)])
+        self._progress[job.id] = deque([(job.done + job.failed, self.engine.stages.mark())])
         lease = _Lease(self, job)
         lease.start()
         try:
@@ -223,9 +229,9 @@ class JobRunner:
 
     def _mark(self, job_id: str, counted: int) -> None:
         marks = self._progress[job_id]
-        now = time.monotonic()
-        marks.append((now, counted))
-        while len(marks) > 2 and now - marks[0][0] > RATE_WINDOW_S:
+        now = self.engine.stages.mark()
+        marks.append((counted, now))
+        while len(marks) > 2 and now.at - marks[0][1].at > RATE_WINDOW_S:
             marks.popleft()
 
 

@@ -6,7 +6,8 @@ import { $, h, plural } from "./dom.js";
 /**
  * A strip on the page. `update` may be called as often as something changes:
  *
- *     {total: 240, finished: 80, failed: 2, rate: 31.5, eta_s: 5, state: "running"}
+ *     {total: 240, finished: 80, failed: 2, rate: 31.5, eta_s: 5, state: "running",
+ *      limited_by: {stage: "forward", share: 0.94}}
  */
 export class Task {
   #title; #line; #bar; #errors; #stop; #dismiss;
@@ -30,14 +31,14 @@ export class Task {
     $("work").append(this.element);
   }
 
-  update({ total, finished, failed, unchanged, rate, eta_s: eta, state, detail }) {
+  update({ total, finished, failed, unchanged, rate, eta_s: eta, limited_by: limit, state, detail }) {
     const over = !["queued", "running"].includes(state);
     if (total) Object.assign(this.#bar, { max: total, value: finished });
     else this.#bar.removeAttribute("value");
     this.#bar.hidden = over;
     this.#stop.hidden = over;
     this.#dismiss.hidden = !over;
-    this.#line.textContent = progressLine({ total, finished, unchanged, rate, eta, state, detail });
+    this.#line.textContent = progressLine({ total, finished, unchanged, rate, eta, limit, state, detail });
     this.#errors.hidden = failed === 0;
     this.#errors.querySelector("summary").textContent = `${plural(failed, "picture")} could not be indexed`;
   }
@@ -52,7 +53,7 @@ const button = (text, onclick) => h("button", { class: "button small", type: "bu
 
 const OPENINGS = { queued: "Waiting", cancelled: "Cancelled", failed: "Stopped", done: "Done" };
 
-function progressLine({ total, finished, unchanged, rate, eta, state, detail }) {
+function progressLine({ total, finished, unchanged, rate, eta, limit, state, detail }) {
   const counted = total ? `${finished.toLocaleString()} of ${total.toLocaleString()}` : plural(finished, "picture");
   const running = state === "running";
   return [
@@ -60,6 +61,7 @@ function progressLine({ total, finished, unchanged, rate, eta, state, detail }) 
     state === "queued" ? null : counted,
     running && rate ? `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} per second` : null,
     running && eta !== null && eta !== undefined ? `${duration(eta)} left` : null,
+    running && limit ? `${limit.stage} limits (${Math.round(100 * limit.share)} %)` : null,
     unchanged ? `${unchanged.toLocaleString()} already there` : null,
     detail,
   ].filter(Boolean).join(" · ");

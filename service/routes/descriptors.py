@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from service import forms
 from service.clock import Clock
 from service.engine import Engine
-from service.problems import KNOWN, Problem, problem_of
+from service.problems import Problem, problem_of
 from service.query import describe
 from service.routes import SEARCHES, EngineDep
 from service.schemas.base import ProblemBody
@@ -85,15 +85,19 @@ def _describe(
         )
     descriptors: list[list[float] | None] = []
     problems: list[ProblemBody | None] = []
-    for upload in uploads:
+    # A pass at a time: of a request's files no more than these are in memory.
+    size = engine.settings.batch_size
+    for start in range(0, len(uploads), size):
         clock.check("the other pictures")
-        try:
-            content = upload.file.read(engine.limits.max_bytes + 1)
-            descriptors.append(describe(engine, extractor, content, clock=clock)[""].tolist())
-            problems.append(None)
-        except KNOWN as error:
-            descriptors.append(None)
-            problems.append(ProblemBody(**problem_of(error)))
+        few = uploads[start : start + size]
+        pictures = [upload.file.read(engine.limits.max_bytes + 1) for upload in few]
+        for found in describe(engine, extractor, pictures, clock):
+            if isinstance(found, Exception):
+                descriptors.append(None)
+                problems.append(ProblemBody(**problem_of(found)))
+            else:
+                descriptors.append(found[""].tolist())
+                problems.append(None)
     return DescriptorsBody(
         spec=str(space.spec),
         fingerprint=space.fingerprint,

@@ -21,7 +21,7 @@ from service.query import default_space
 from service.routes import CollectionDep, EngineDep
 from service.schemas.base import LARGEST_INTEGER, ProblemBody
 from service.schemas.duplicates import DuplicatesAsked, FindDuplicates, GroupsBody, MemberBody
-from service.schemas.jobs import FileError, FileErrorsBody, JobBody, JobsBody, NewJob
+from service.schemas.jobs import FileError, FileErrorsBody, JobBody, JobsBody, LimitBody, NewJob
 from service.security.access import CallerDep
 from service.security.audit import note
 
@@ -218,6 +218,7 @@ def body(job: Job, runner: JobRunner) -> JobBody:
     """A job as it goes over the wire; rate and ETA are known while it runs here."""
     rate = runner.rate(job.id)
     finished = job.done + job.failed
+    limit = runner.limited_by(job.id)
     eta = (job.total - finished) / rate if rate and job.total is not None else None
     return JobBody(
         id=job.id,
@@ -231,6 +232,7 @@ def body(job: Job, runner: JobRunner) -> JobBody:
         retries=job.retries,
         rate=round(rate, 2) if rate is not None else None,
         eta_s=round(eta, 1) if eta is not None else None,
+        limited_by=LimitBody(stage=limit.stage, share=limit.share) if limit else None,
         problem=ProblemBody(**job.problem) if job.problem else None,
         created_at=job.created_at,
         started_at=job.started_at,

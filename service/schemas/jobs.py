@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.schemas.base import ProblemBody
 from service.schemas.duplicates import DuplicatesAsked
+from service.stages import Stage
 
 
 class NewJob(DuplicatesAsked):
@@ -23,6 +24,14 @@ class NewJob(DuplicatesAsked):
     )
 
 
+class LimitBody(BaseModel):
+    """The stage that sets the pace of a job: the others wait for it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"stage": "forward", "share": 0.94}]})
+    stage: Stage = Field(description="of read, decode, store, forward and commit")
+    share: float = Field(ge=0, le=1, description="how much of their time its workers were busy")
+
+
 class JobBody(BaseModel):
     """A batch-indexing job: `done` files are in the collection, `failed` ones say why not."""
 
@@ -37,6 +46,9 @@ class JobBody(BaseModel):
     retries: int = Field(0, description="how often its failed files were tried again")
     rate: float | None = Field(description="files per second over the last seconds")
     eta_s: float | None
+    limited_by: LimitBody | None = Field(
+        None, description="over the same seconds; null where the job does not run"
+    )
     problem: ProblemBody | None = Field(
         None, description="why the job failed, or why one that is queued waits"
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from models import Extractor, WhiteningFolder, whitening, zoo
-from models.activations import Trunk
+from models.trunk import Trunk
 from models.extractor import Prepared
 from models.scales import SEVERAL, combine, resized
 from tests.pictures import picture

@@ -305,13 +305,14 @@ def test_a_batch_that_fails_costs_only_its_culprit(
     culprit = extractor.prepare(picture(4))
     monkeypatch.setattr(extractor, "forward", fails)
     asked = [Picture(str(n), lambda content=content: content) for n, content in enumerate(contents)]
-    done: list[tuple[int, int, int]] = []
+    done: list[tuple[Any, ...]] = []
     described = describe_all(
         extractor, asked, threads=2, batch_size=4, progress=lambda *now: done.append(now)
     )
     assert described.kept.tolist() == [True, True, True, True, False, True]
     assert [failure.name for failure in described.failed] == ["4"]
-    assert done[-1] == (6, 6, 1)
+    assert done[-1][:3] == (6, 6, 1)
+    assert done[-1][3].stage in ("decode", "forward")
 
 
 def test_a_picture_with_nothing_to_describe_is_left_out() -> None:
