@@ -98,7 +98,7 @@ class Engine:
             "whitenings": self.whitenings,
             "device": str(self.device),
             "runtime": RuntimeChoice(
-                settings.runtime, settings.precision, cache=settings.cache_dir
+                settings.runtime, settings.precision, plan.forward, settings.cache_dir
             ),
             "limits": self.limits,
         }

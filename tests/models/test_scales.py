@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from models import Extractor, WhiteningFolder, whitening, zoo
-from models.trunk import Trunk
 from models.extractor import Prepared
 from models.scales import SEVERAL, combine, resized
+from models.trunk import Trunk
 from tests.pictures import picture
 
 Floats = npt.NDArray[np.float64]
