@@ -352,7 +352,7 @@ def _refused(head: Mapping[str, Any]) -> Exception:
 
 
 def _understood(head: Mapping[str, Any], parts: list[bytearray], networks: int) -> PreparedPicture:
-    *pixels, webp = parts
+    *pixels, small = parts
     if len(pixels) != networks or len(head["shapes"]) != networks:
         raise ValueError(f"{len(pixels)} pictures for {networks}")
     if max(map(len, pixels), default=0) > MOST_BYTES:
@@ -370,5 +370,5 @@ def _understood(head: Mapping[str, Any], parts: list[bytearray], networks: int) 
         width,
         height,
         (cut[0], cut[1]),
-        bytes(webp) or None,
+        bytes(small) or None,
     )
