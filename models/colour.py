@@ -45,7 +45,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert(_STRAIGHT[image.mode])
     colours = _colours(image)
     transform = _to_srgb(_icc_profile(image), colours.mode)
-    rgb = colours.convert("RGB") if transform is None else transform.apply(colours)
+    if transform is not None:
+        rgb = transform.apply(colours)
+    else:
+        rgb = colours if colours.mode == "RGB" else colours.convert("RGB")
     if not image.has_transparency_data:
         return rgb
     white = Image.new("RGB", rgb.size, "white")

@@ -10,6 +10,7 @@ from PIL import Image
 from models.decode import Limits, decode
 from models.errors import PictureError
 from models.preprocess import Pixels, Preprocessing, prepare, prepare_whole
+from models.resize import Raster, raster
 from models.thumbnail import thumbnail
 
 Region = tuple[float, float, float, float]
@@ -72,18 +73,18 @@ def prepare_picture(content: bytes, limits: Limits, wanted: Preparation) -> Prep
     (((3, 224, 224),), (640, 480), (320, 480))
     """
     decoded = decode(content, limits, scaled_side(wanted.min_side, wanted.region))
-    cut = crop(decoded.image, wanted.region) if wanted.region else decoded.image
-    whole = wanted.whole
+    cut = raster(crop(decoded.image, wanted.region) if wanted.region else decoded.image)
     return PreparedPicture(
-        Prepared(
-            tuple(prepare_whole(cut, how, whole) if whole else prepare(cut, how)
-                  for how in wanted.hows)
-        ),
+        Prepared(tuple(_prepared(cut, how, wanted.whole) for how in wanted.hows)),
         decoded.width,
         decoded.height,
         cut.size,
-        thumbnail(decoded.image) if wanted.thumbnail else None,
-    )  # fmt: skip
+        thumbnail(decoded.image if wanted.region else cut) if wanted.thumbnail else None,
+    )
+
+
+def _prepared(cut: Raster, how: Preprocessing, whole: int | None) -> Pixels:
+    return prepare_whole(cut, how, whole) if whole else prepare(cut, how)
 
 
 def scaled_side(min_side: int, region: Region | None) -> int:

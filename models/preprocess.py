@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from models.resize import Interleaved, Raster, raster
+
 if TYPE_CHECKING:
     import torch
 
@@ -65,7 +67,7 @@ def declared_for(name: str, like: Preprocessing) -> Preprocessing:
     return replace(DECLARED[name], resize=like.resize, crop=like.crop)
 
 
-def prepare(picture: Image.Image, how: Preprocessing) -> Pixels:
+def prepare(picture: Image.Image | Raster, how: Preprocessing) -> Pixels:
     """Resize the shorter side, crop the centre.
 
     Takes an upright RGB picture of any size; gives 3×crop×crop uint8. The same pixels as
@@ -74,10 +76,9 @@ def prepare(picture: Image.Image, how: Preprocessing) -> Pixels:
     >>> prepare(Image.new("RGB", (640, 480), "red"), IMAGENET).shape
     (3, 224, 224)
     """
-    resized = picture.resize(
-        (how.crop, how.crop), INTERPOLATIONS[how.interpolation], box=crop_box(*picture.size, how)
-    )
-    return to_pixels(resized)
+    source = _raster(picture)
+    box = crop_box(*source.size, how)
+    return to_pixels(source.resized((how.crop, how.crop), how.interpolation, box))
 
 
 def crop_box(width: int, height: int, how: Preprocessing) -> tuple[float, float, float, float]:
@@ -97,7 +98,7 @@ def crop_box(width: int, height: int, how: Preprocessing) -> tuple[float, float,
     return left * across, top * down, (left + how.crop) * across, (top + how.crop) * down
 
 
-def prepare_whole(picture: Image.Image, how: Preprocessing, side: int) -> Pixels:
+def prepare_whole(picture: Image.Image | Raster, how: Preprocessing, side: int) -> Pixels:
     """Resize the longer side to `side` pixels and crop nothing: 3×H×W uint8.
 
     The shorter side is at least a fifth of it, whatever the picture's proportions.
@@ -105,14 +106,19 @@ def prepare_whole(picture: Image.Image, how: Preprocessing, side: int) -> Pixels
     >>> prepare_whole(Image.new("RGB", (640, 480), "red"), IMAGENET, 320).shape
     (3, 240, 320)
     """
-    scale = side / max(picture.size)
-    width, height = (max(round(length * scale), side // 5) for length in picture.size)
-    return to_pixels(picture.resize((width, height), INTERPOLATIONS[how.interpolation]))
+    source = _raster(picture)
+    scale = side / max(source.size)
+    width, height = (max(round(length * scale), side // 5) for length in source.size)
+    return to_pixels(source.resized((width, height), how.interpolation))
 
 
-def to_pixels(picture: Image.Image) -> Pixels:
-    """An RGB picture as 3×H×W uint8."""
-    return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
+def _raster(picture: Image.Image | Raster) -> Raster:
+    return raster(picture) if isinstance(picture, Image.Image) else picture
+
+
+def to_pixels(pixels: Interleaved) -> Pixels:
+    """H×W×4 as 3×H×W uint8."""
+    return np.ascontiguousarray(pixels[..., :3].transpose(2, 0, 1))
 
 
 def normalise(batch: "torch.Tensor", how: Preprocessing) -> "torch.Tensor":

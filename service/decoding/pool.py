@@ -13,9 +13,10 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -266,9 +267,13 @@ class _Worker:
         self.was_ready = False
         self._deadline = time.monotonic() + START_S
         allowed = json.dumps({"limits": asdict(limits), "nice": nice})
+        self._file = wire.in_memory()
+        # Not by `end`, which may come while another thread reads: the number could be another's.
+        weakref.finalize(self, os.close, self._file)
         self._socket, theirs = socket.socketpair()
         lifeline, self._alive = os.pipe()
-        command = [sys.executable, "-P", "-m", "service.decoding.worker", str(lifeline), allowed]
+        program = [sys.executable, "-P", "-m", "service.decoding.worker"]
+        command = [*program, str(lifeline), str(self._file), allowed]
         places = os.pathsep.join(place for place in sys.path if place)
         try:
             self._process = subprocess.Popen(  # noqa: S603
@@ -276,7 +281,7 @@ class _Worker:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env={**_passed_on(), **ENVIRONMENT, "PYTHONPATH": places},
-                pass_fds=[lifeline],
+                pass_fds=[lifeline, self._file],
             )
         except OSError:
             self._socket.close()
@@ -305,24 +310,27 @@ class _Worker:
 
     def prepare(self, content: bytes, wanted: Preparation, seconds: float) -> PreparedPicture:
         """Raises PictureError, LostError, OSError and TimeoutError."""
-        asked = {**asdict(wanted), "size": len(content)}
         deadline = time.monotonic() + seconds
         try:
-            file = wire.in_memory(content)
-        except OSError as error:  # It is we who have no files or memory left.
+            wire.put(self._file, [content])
+        except OSError as error:  # It is we who have no memory left.
             raise Problem("decoder-unavailable", f"no decoding now: {error}") from error
+        self._socket.settimeout(max(seconds, 0.001))
+        wire.send(self._socket, {"wanted": _said(wanted), "size": len(content)})
+        head = wire.receive(self._socket, deadline)
         try:
-            self._socket.settimeout(max(seconds, 0.001))
-            wire.send(self._socket, asked, file=file)
+            return self._found(head, len(wanted.hows))
         finally:
-            os.close(file)
-        head, parts, _ = wire.receive(self._socket, deadline)
+            wire.forget(self._file, len(content))
+
+    def _found(self, head: Mapping[str, Any], networks: int) -> PreparedPicture:
+        """The picture of an answer; raises as `prepare`."""
         if "code" in head:
             raise _refused(head)
         if "error" in head:
             raise RuntimeError(f"a decoding process: {head['error']}")
         try:
-            return _understood(head, parts, len(wanted.hows))
+            return _understood(head, wire.taken(self._file, head["parts"]), networks)
         except (KeyError, TypeError, ValueError) as error:
             raise wire.LostError(f"an answer that makes no sense: {error}") from error
 
@@ -353,6 +361,12 @@ def _passed_on() -> dict[str, str]:
     return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
+@lru_cache(maxsize=64)
+def _said(wanted: Preparation) -> str:
+    """What is wanted as JSON, which is the same for picture after picture."""
+    return json.dumps(asdict(wanted))
+
+
 def _refused(head: Mapping[str, Any]) -> Exception:
     """What a process says is wrong with a picture, as far as it may say such things."""
     code, message = head["code"], str(head.get("message"))[:LONGEST_MESSAGE]
@@ -362,7 +376,7 @@ def _refused(head: Mapping[str, Any]) -> Exception:
 
 
 def _understood(head: Mapping[str, Any], parts: list[bytearray], networks: int) -> PreparedPicture:
-    *pixels, webp = parts
+    *pixels, small = parts
     if len(pixels) != networks or len(head["shapes"]) != networks:
         raise ValueError(f"{len(pixels)} pictures for {networks}")
     if max(map(len, pixels), default=0) > MOST_BYTES:
@@ -380,5 +394,5 @@ def _understood(head: Mapping[str, Any], parts: list[bytearray], networks: int) 
         width,
         height,
         (cut[0], cut[1]),
-        bytes(webp) or None,
+        bytes(small) or None,
     )

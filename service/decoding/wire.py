@@ -1,5 +1,7 @@
-"""What the service and its decoding processes say to each other: a JSON head, then bytes.
+"""What the service and its decoding processes say to each other: JSON over a socket.
 
+Bytes lie in a file in memory that both have open and neither maps: the service puts a picture into
+it, the process puts its pixels there instead. The file's pages stay, so a picture costs two copies.
 Nothing that comes back is unpickled: a decoder that has been taken over by its picture can say
 something wrong, and nothing else.
 """
@@ -15,98 +17,94 @@ from typing import Any
 
 _LENGTH = struct.Struct("<I")
 
-MOST_HEAD = 2**20
-MOST_BODY = 2**30
-"""Bytes of a message; whoever sends more is not listened to."""
+MOST_HEAD = 2**16
+MOST_BODY = 2**28
+"""Bytes of a message and of what lies in the file; whoever says more is not listened to."""
+
+KEPT = 8 * 2**20
+"""Of a file's bytes between two pictures; what a larger one took is given back."""
 
 
 class LostError(Exception):
     """The other end is gone, or says what makes no sense."""
 
 
-def send(
-    to: socket.socket,
-    head: Mapping[str, Any],
-    parts: Sequence[bytes | memoryview] = (),
-    file: int | None = None,
-) -> None:
-    """A message of a head and any number of byte strings, with an open file beside it."""
-    text = json.dumps({**head, "parts": [len(part) for part in parts]}).encode()
-    start = _LENGTH.pack(len(text)) + text
-    sent = socket.send_fds(to, [start], [file]) if file is not None else to.send(start)
-    to.sendall(start[sent:])
-    for part in parts:
-        to.sendall(part)
+def send(to: socket.socket, head: Mapping[str, Any]) -> None:
+    """One message."""
+    text = json.dumps(head).encode()
+    to.sendall(_LENGTH.pack(len(text)) + text)
 
 
-def receive(
-    of: socket.socket, deadline: float | None = None, most_files: int = 0
-) -> tuple[dict[str, Any], list[bytearray], list[int]]:
-    """A message: its head, its byte strings, its open files, of which `most_files` are taken.
+def receive(of: socket.socket, deadline: float | None = None) -> dict[str, Any]:
+    """One message; nothing may follow it before it is answered.
 
     Raises LostError, and TimeoutError where it has not come by the `deadline` (monotonic seconds).
     """
-    _until(of, deadline)
-    files: list[int] = []
-    if most_files:
-        start, files, _, _ = socket.recv_fds(of, _LENGTH.size, most_files)
-    else:
-        start = of.recv(_LENGTH.size)
-    if not start:
-        raise LostError("the connection was closed")
-    start += bytes(_exactly(of, _LENGTH.size - len(start), deadline))
-    (length,) = _LENGTH.unpack(start)
-    if length > MOST_HEAD:
-        raise LostError(f"a head of {length} bytes")
+    found = _more(of, deadline)
+    while len(found) < _LENGTH.size:
+        found += _more(of, deadline)
+    end = _LENGTH.size + _LENGTH.unpack_from(found)[0]
+    if end > MOST_HEAD:
+        raise LostError(f"a message of {end} bytes")
+    while len(found) < end:
+        found += _more(of, deadline)
     try:
-        head = json.loads(bytes(_exactly(of, length, deadline)))
-        sizes = [int(size) for size in head["parts"]]
-    except (ValueError, TypeError, KeyError) as error:
-        raise LostError(f"no head: {error}") from error
-    if min(sizes, default=0) < 0 or sum(sizes) > MOST_BODY:
-        raise LostError(f"parts of {sizes} bytes")
-    return head, [_exactly(of, size, deadline) for size in sizes], files
+        head = json.loads(found[_LENGTH.size :])
+    except ValueError as error:
+        raise LostError(f"no message: {error}") from error
+    if not isinstance(head, dict):
+        raise LostError("a message that is no object")
+    return head
 
 
-def _exactly(of: socket.socket, size: int, deadline: float | None) -> bytearray:
-    found = bytearray(size)
-    view, got = memoryview(found), 0
-    while got < size:
-        _until(of, deadline)
-        few = of.recv_into(view[got:])
-        if not few:
-            raise LostError("the connection was closed")
-        got += few
-    return found
-
-
-def _until(of: socket.socket, deadline: float | None) -> None:
+def _more(of: socket.socket, deadline: float | None) -> bytes:
     if deadline is not None:
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         of.settimeout(left)
+    found = of.recv(MOST_HEAD)
+    if not found:
+        raise LostError("the connection was closed")
+    return found
 
 
-def in_memory(content: bytes) -> int:
-    """An open file of these bytes that lies in memory, where the system can do that."""
+def in_memory() -> int:
+    """A new open file that lies in memory, where the system can do that."""
     if hasattr(os, "memfd_create"):
-        file = os.memfd_create("picture", os.MFD_CLOEXEC)
-    else:
-        file, path = tempfile.mkstemp()
-        os.unlink(path)  # noqa: PTH108 - the file itself is what is handed over
-    view, at = memoryview(content), 0
-    try:
-        while at < len(view):
-            at += os.write(file, view[at:])
-    except OSError:
-        os.close(file)
-        raise
+        return os.memfd_create("picture", os.MFD_CLOEXEC)
+    file, path = tempfile.mkstemp()
+    os.unlink(path)  # noqa: PTH108 - the file itself is what is shared
     return file
 
 
-def read_back(file: int, size: int) -> bytes:
-    """The bytes of an open file, from its beginning; the file is closed."""
-    with os.fdopen(file, "rb") as opened:
-        opened.seek(0)
-        return opened.read(size)
+def put(file: int, parts: Sequence[bytes | memoryview]) -> list[int]:
+    """Write these from the file's beginning, one behind the other; gives their sizes."""
+    at = 0
+    for part in parts:
+        left = memoryview(part)
+        while left:
+            written = os.pwrite(file, left, at)
+            at, left = at + written, left[written:]
+    return [len(part) for part in parts]
+
+
+def taken(file: int, sizes: Sequence[int]) -> list[bytearray]:
+    """What `put` has written, in copies. Raises LostError where that is not there."""
+    if min(sizes, default=0) < 0 or sum(sizes) > MOST_BODY:
+        raise LostError(f"parts of {sizes} bytes")
+    parts = [bytearray(size) for size in sizes]
+    at = 0
+    for part in parts:
+        left = memoryview(part)
+        while left:
+            if not (got := os.preadv(file, [left], at)):
+                raise LostError("less than was said to be there")
+            at, left = at + got, left[got:]
+    return parts
+
+
+def forget(file: int, size: int) -> None:
+    """Give the memory of an unusually large picture of `size` bytes back."""
+    if size > KEPT:
+        os.ftruncate(file, 0)

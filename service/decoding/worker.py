@@ -12,6 +12,8 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,12 @@ BYTES_PER_PIXEL = 32
 
 WORKING_BYTES = 256 * 2**20
 
+LONGEST_MESSAGE = 500
+
 
 def main() -> None:
-    """Arguments: the file that closes when the service is gone, and what it allows, in JSON."""
-    lifeline, allowed = int(sys.argv[1]), json.loads(sys.argv[2])
+    """Arguments: the file that closes with the service, that of the pictures, and the limits."""
+    lifeline, file, allowed = int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
     limits = Limits(**allowed["limits"])
     os.nice(allowed["nice"])
     for name in (signal.SIGINT, signal.SIGTERM):  # these are for the service, which ends us
@@ -40,33 +44,39 @@ def main() -> None:
     wire.send(service, {"ready": True})
     while True:
         try:
-            head, _, (file,) = wire.receive(service, most_files=1)
+            asked = wire.receive(service)
         except wire.LostError:
             return
-        answer(service, head, wire.read_back(file, head["size"]), limits)
+        wire.send(service, answer(asked, file, limits))
 
 
-def answer(service: socket.socket, asked: dict[str, Any], content: bytes, limits: Limits) -> None:
-    """Prepare one picture and say what came of it."""
+def answer(asked: Mapping[str, Any], file: int, limits: Limits) -> Mapping[str, Any]:
+    """Prepare the picture in the file, put what came of it in its place, and say so."""
     try:
-        hows = tuple(Preprocessing(**how) for how in asked.pop("hows"))
-        region = tuple(asked["region"]) if asked["region"] else None
-        wanted = Preparation(hows, asked["min_side"], region, asked["whole"], asked["thumbnail"])
-        found = prepare_picture(content, limits, wanted)
+        content = os.pread(file, asked["size"], 0)
+        found = prepare_picture(content, limits, understood(asked["wanted"]))
+        pixels = [each.data.cast("B") for each in found.prepared.pixels]
+        parts = wire.put(file, [*pixels, found.thumbnail or b""])
     except PictureError as error:
-        wire.send(service, {"code": error.code, "message": str(error)})
-        return
+        return {"code": error.code, "message": str(error)[:LONGEST_MESSAGE]}
     except Exception as error:  # noqa: BLE001 - the service decides what to make of it
-        wire.send(service, {"error": f"{type(error).__name__}: {error}"})
-        return
-    head = {
+        return {"error": f"{type(error).__name__}: {error}"[:LONGEST_MESSAGE]}
+    return {
         "width": found.width,
         "height": found.height,
         "cut": found.cut,
         "shapes": found.prepared.shapes,
+        "parts": parts,
     }
-    pixels = [each.data.cast("B") for each in found.prepared.pixels]
-    wire.send(service, head, [*pixels, found.thumbnail or b""])
+
+
+@lru_cache(maxsize=64)
+def understood(wanted: str) -> Preparation:
+    """A Preparation of its JSON, which is the same for picture after picture."""
+    asked = json.loads(wanted)
+    hows = tuple(Preprocessing(**how) for how in asked.pop("hows"))
+    region = asked.pop("region")
+    return Preparation(hows, region=tuple(region) if region else None, **asked)
 
 
 def end_with(lifeline: int) -> None:
@@ -80,9 +90,14 @@ def end_with(lifeline: int) -> None:
 
 
 def bound_memory(limits: Limits) -> None:
-    """Allow what the largest picture takes on top of what is in use, and no core dumps."""
+    """Allow what the largest picture takes on top of what is in use, and no core dumps.
+
+    What is in files in memory counts as such, and has a bound of its own.
+    """
     most = 2 * limits.max_bytes + BYTES_PER_PIXEL * limits.max_pixels + WORKING_BYTES
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most_in_file = max(limits.max_bytes, wire.MOST_BODY)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_in_file, most_in_file))
     statm = Path("/proc/self/statm")
     if statm.exists():
         used = int(statm.read_text().split()[0]) * resource.getpagesize()

@@ -111,8 +111,8 @@ class Examples:
                 image = crop(image, region.shares(decoded.width, decoded.height))
         except KNOWN:
             return None
-        webp = base64.b64encode(thumbnail(image, SIDE)).decode("ascii")
-        return f"data:image/webp;base64,{webp}"
+        jpeg = base64.b64encode(thumbnail(image, SIDE)).decode("ascii")
+        return f"data:image/jpeg;base64,{jpeg}"
 
 
 def _mark(index: int, judgement: Judgement) -> Mark:

@@ -42,6 +42,9 @@ _FIELDS = {
     },
 }
 
+THUMBNAILS: Mapping[bytes, str] = {b"\xff\xd8": "image/jpeg", b"RI": "image/webp"}
+"""The media types of thumbnails by their first bytes: older ones are WebP."""
+
 _LINK = {
     "operationId": "get_item_v1_collections__collection__items__item__get",
     "parameters": {
@@ -218,7 +221,10 @@ def remove_item(collection: CollectionDep, item: str) -> None:
 @router.get(
     "/{item}/thumbnail",
     response_class=Response,
-    responses={200: {"content": {"image/webp": {"schema": forms.PICTURE}}}, **forms.problems(404)},
+    responses={
+        200: {"content": {form: {"schema": forms.PICTURE} for form in THUMBNAILS.values()}},
+        **forms.problems(404),
+    },
 )
 def get_thumbnail(collection: CollectionDep, item: str) -> Response:
     """A small version of the picture, without any of its metadata."""
@@ -228,7 +234,7 @@ def get_thumbnail(collection: CollectionDep, item: str) -> Response:
         raise Problem("item-picture-missing", f"collection {collection.name!r} keeps no thumbnails")
     # Named by id, which another picture may take over: revalidate, by content.
     headers = {"Cache-Control": "private, no-cache", "ETag": f'"{found.sha256}"'}
-    return Response(content, media_type="image/webp", headers=headers)
+    return Response(content, media_type=THUMBNAILS[content[:2]], headers=headers)
 
 
 def _body(item: Item) -> ItemBody:

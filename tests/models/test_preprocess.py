@@ -24,7 +24,8 @@ def test_prepared_pixels_are_those_of_torchvision(network: str, size: tuple[int,
     computed = normalise(torch.from_numpy(prepare(source, how))[None], how)[0]
     # One level of 255 of rounding, divided by the smallest standard deviation.
     assert (computed - reference).abs().max() <= 1.01 / 255 / min(how.std)
-    assert (computed - reference).abs().mean() < 0.2 / 255 / min(how.std)
+    assert (computed - reference).abs().mean() < 0.25 / 255 / min(how.std)
+    assert (computed - reference).mean().abs() < 0.03 / 255 / min(how.std)
 
 
 def test_v2_weights_have_their_own_resize() -> None:

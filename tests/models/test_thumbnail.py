@@ -15,9 +15,9 @@ def opened(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content))
 
 
-def test_a_thumbnail_is_webp_of_the_same_colours() -> None:
+def test_a_thumbnail_is_a_jpeg_of_the_same_colours() -> None:
     small = opened(thumbnail(Image.new("RGB", (1200, 800), (200, 100, 50))))
-    assert (small.format, small.mode, small.size) == ("WEBP", "RGB", (320, 213))
+    assert (small.format, small.mode, small.size) == ("JPEG", "RGB", (320, 213))
     assert np.abs(np.asarray(small, dtype=int) - (200, 100, 50)).max() <= 3
 
 
@@ -42,6 +42,6 @@ def test_no_metadata_is_left(size: tuple[int, int]) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image.info = {"exif": exif.tobytes(), "xmp": b"SECRET", "icc_profile": profile}
     content = thumbnail(image)
-    assert content[12:16] == b"VP8 "  # not VP8X: there is no room for metadata
-    assert b"SECRET" not in content
+    for segment in (b"SECRET", b"Exif", b"ICC_PROFILE", b"http://ns.adobe.com", b"\xff\xfe"):
+        assert segment not in content
     assert image.info["xmp"] == b"SECRET"  # the picture given stays as it was

@@ -241,8 +241,8 @@ def test_decoding_needs_no_torch_and_starts_at_once() -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [b"\xff\xff\xff\xff", b"\x02\0\0\0no", b'\x1a\0\0\0{"parts": [1099511627776]}', b""],
-    ids=["a huge head", "no JSON", "a huge body", "nothing"],
+    [b"\xff\xff\xff\xff", b"\x02\0\0\0no", b"\x02\0\0\0[]", b"\x02\0\0\0{}{}", b"\x02\0", b""],
+    ids=["a huge message", "no JSON", "no object", "too much", "half of one", "nothing"],
 )
 def test_what_a_process_says_is_not_trusted(said: bytes) -> None:
     ours, theirs = socket.socketpair()
@@ -265,10 +265,35 @@ def test_what_has_no_time_left_costs_no_process(decoders: Decoders) -> None:
 def test_a_process_cannot_hand_its_files_to_the_service() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, Path(os.devnull).open("rb") as file:
-        wire.send(theirs, {"ready": True}, file=file.fileno())
+        message = b"\x02\0\0\0{}"
+        socket.send_fds(theirs, [message], [file.fileno()])
         before = len(list(Path("/proc/self/fd").iterdir()))
-        assert wire.receive(ours)[2] == []
+        assert wire.receive(ours) == {}
         assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("sizes", [[2**40], [-1, 5], [3, 9]])
+def test_what_lies_in_the_file_is_taken_only_as_far_as_it_is_there(sizes: list[int]) -> None:
+    file = wire.in_memory()
+    try:
+        assert wire.put(file, [b"abc", b"defgh"]) == [3, 5]
+        assert wire.taken(file, [3, 5]) == [b"abc", b"defgh"]
+        with pytest.raises(wire.LostError):
+            wire.taken(file, sizes)
+    finally:
+        os.close(file)
+
+
+def test_the_file_of_a_large_picture_does_not_stay(big: bytes) -> None:
+    lone = Decoders(1, Limits(), timeout_s=30)
+    try:
+        content = big + bytes(wire.KEPT)
+        assert lone.prepare(content, WANTED, "query").width == BIG[0]
+        (worker,) = lone._crews["query"]._all
+        assert os.fstat(worker._file).st_size == 0
+        assert lone.prepare(encoded(2), WANTED, "query").width == 160
+    finally:
+        lone.close()
 
 
 @pytest.mark.parametrize("code", ["internal-error", "picture-" + "x" * 100, 5, None])

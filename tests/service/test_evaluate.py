@@ -351,7 +351,7 @@ def test_the_page_needs_nothing_and_escapes_everything(extractor: Extractor, fol
     assert "default-src 'none'" in shown
     sources = re.findall(r'<img src="([^"]*)"', shown)
     assert len(sources) > 40
-    assert all(source.startswith("data:image/webp;base64,") for source in sources)
+    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     addresses = re.findall(r"""(?:src|href|url|action)\s*[=(]\s*["']?(\w+:?//[^"')]*)""", shown)
     assert addresses == []
     assert shown.count("<polyline") == 4

@@ -48,7 +48,7 @@ def test_the_score_is_that_of_the_search(client: TestClient, upload: Upload) -> 
     for item in ids:
         data = {"neighbour": item, "space": json.dumps(MIX)}
         answer = client.post(EXPLAIN, files=files, data=data)
-        # The item is looked at again as its thumbnail, a WebP.
+        # The item is looked at again as its thumbnail, a JPEG.
         assert answer.json()["score"] == pytest.approx(scores[item], abs=0.02)
 
 

@@ -215,10 +215,10 @@ def test_a_picture_that_is_also_a_page_is_served_as_a_picture_only(
     files = {"files": ("a.html", encoded(1, form) + HTML, "text/html")}
     (outcome,) = client.post(f"{COLLECTION}/items", files=files).json()["items"]
     thumbnail = client.get(f"{COLLECTION}/items/{outcome['id']}/thumbnail")
-    assert thumbnail.headers["content-type"] == "image/webp"
+    assert thumbnail.headers["content-type"] == "image/jpeg"
     assert thumbnail.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in thumbnail.headers["content-security-policy"]
-    assert thumbnail.content[:4] + thumbnail.content[8:12] == b"RIFFWEBP"
+    assert thumbnail.content.startswith(b"\xff\xd8\xff")
     assert b"script" not in thumbnail.content
 
 
@@ -245,8 +245,8 @@ def test_a_thumbnail_says_nothing_of_where_it_was_taken(client: TestClient, form
     (outcome,) = client.post(f"{COLLECTION}/items", files=files).json()["items"]
     content = client.get(f"{COLLECTION}/items/{outcome['id']}/thumbnail").content
     assert MARK.encode() not in content
-    for chunk in (b"EXIF", b"ICCP", b"XMP ", b"VP8X"):
-        assert chunk not in content
+    for segment in (b"Exif", b"ICC_PROFILE", b"http://ns.adobe.com", b"\xff\xfe"):
+        assert segment not in content
     with Image.open(io.BytesIO(content)) as image:
         assert not dict(image.getexif())
         assert not {"exif", "icc_profile", "xmp", "comment"} & image.info.keys()
