@@ -54,7 +54,14 @@ def read(file: str, text: str) -> Provenance:
     """
     try:
         return _read(text)
-    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as why:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as why:
         reason = (str(why) or type(why).__name__)[:200]
         raise WeightsError(
             "weights-unreadable",
@@ -103,7 +110,10 @@ def _preprocessing(said: Any) -> Preprocessing:
     triples = {name: _triple(said[name]) for name in ("mean", "std")}
     how = Preprocessing(**{**said, **triples})
     sides = (how.crop, how.resize)
-    if not all(type(side) is int for side in sides) or not 1 <= how.crop <= how.resize <= _MOST_SIDE:
+    if (
+        not all(type(side) is int for side in sides)
+        or not 1 <= how.crop <= how.resize <= _MOST_SIDE
+    ):
         raise ValueError(f"pictures of {how.resize} cropped to {how.crop}")
     if min(how.std) <= 0 or _number(how.scale) <= 0:
         raise ValueError("pictures are divided by nothing")
