@@ -1,6 +1,6 @@
 """The ranges that activations are quantised over, found by running pictures through the network."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from math import inf, isfinite
 from typing import Any
 
@@ -15,16 +15,16 @@ SHARES = torch.linspace(1.0, 0.2, 81, dtype=torch.float64)
 """The parts of the range seen that are tried; of equal ones the first is taken."""
 
 
-def calibrate(cut: fx.GraphModule, batches: Collection[Tensor]) -> dict[str, Range]:
+def calibrate(cut: fx.GraphModule, batches: Iterable[Tensor]) -> dict[str, Range]:
     """The range of every activation of `cut`, folded, that int8 needs, by node.
 
-    `batches` are normalised B×3×H×W float32, run twice: for the extremes, then for a histogram of
+    `batches` are normalised B×3×H×W float32, gone through twice: for the extremes, then for a histogram of
     BINS between them, of which `least_error` takes the range that costs least.
 
     Raises WeightsError (`weights-not-finite`) where an activation overflows.
     """
     names = quantisable(cut)
-    seen = {name: (inf, -inf) for name in names}
+    seen = dict.fromkeys(names, (inf, -inf))
 
     def extremes(name: str, x: Tensor) -> None:
         low, high = x.aminmax()

@@ -8,6 +8,7 @@ these numbers in float32, which simulates; OpenVINO runs the same graph on its i
 
 import operator
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,13 +21,17 @@ Range = tuple[float, float]
 """The lowest and the highest value that an activation is to hold."""
 
 MOST_WEIGHT = 127
-"""The largest step of a weight, ±."""
+"""The largest step of a weight, ±, and the most that two neighbours of one sign add up to.
+
+Processors without VNNI add two products of 8 bits in 16 before they go on: 255·(127 + 1), the 1
+for rounding, still fits, and 255·(127 + 127) saturates in silence.
+"""
 
 _WEIGHTED = (nn.Conv2d, nn.Linear)
 _SUMS = (operator.add, torch.add)
 _PASSING = (nn.MaxPool2d, nn.Dropout, nn.Flatten, nn.Identity)
 _PASSING_FUNCTIONS = (F.max_pool2d, torch.max_pool2d, F.dropout, torch.flatten)
-"""What gives no other values than it takes, so that quantising before it serves after it as well."""
+"""What gives no other values than it takes: quantised before it is quantised after it as well."""
 
 
 def steps(held: Range) -> tuple[float, int, int]:
@@ -53,7 +58,7 @@ def quantisable(cut: fx.GraphModule) -> list[str]:
     A sum counts because the other branch of a residual block would be float32 otherwise, and cost
     what the integers save.
     """
-    found = {}
+    found: dict[str, None] = {}
     for node in cut.graph.nodes:
         if isinstance(module_of(cut, node), _WEIGHTED):
             found[_source(cut, node.args[0]).name] = None
@@ -87,6 +92,21 @@ def quantised(cut: fx.GraphModule, ranges: Mapping[str, Range]) -> fx.GraphModul
     return cut
 
 
+def weight_scales(weight: Tensor) -> Tensor:
+    """s of each output channel of a D×C or D×C×h×w weight: D.
+
+    The largest value becomes MOST_WEIGHT, and so does the largest sum of two of one sign that
+    are multiplied together: input channels 0 and 1, 2 and 3, … at one position of the kernel.
+
+    >>> weight_scales(torch.tensor([[127.0, -90.0, 1.0], [100.0, 27.0, 0.0], [127.0, 127.0, 0.0]]))
+    tensor([1., 1., 2.])
+    """
+    flat = weight.reshape(len(weight), weight.shape[1], -1)
+    even = F.pad(flat, (0, 0, 0, flat.shape[1] % 2)).unflatten(1, (-1, 2))
+    sums = torch.maximum(even.clamp_min(0).sum(2), (-even).clamp_min(0).sum(2))
+    return (sums.flatten(1).amax(1) / MOST_WEIGHT).clamp_min(_LEAST)
+
+
 def _source(cut: fx.GraphModule, node: fx.Node) -> fx.Node:
     """Where the values of a node come from, below poolings and the like."""
     while isinstance(module_of(cut, node), _PASSING) or (
@@ -109,11 +129,11 @@ def _quantise_output(cut: fx.GraphModule, node: fx.Node, held: Range) -> None:
 
 def _quantise_weight(cut: fx.GraphModule, node: fx.Node) -> None:
     """Call the function in place of the module, so that its weight can be computed before."""
-    module, name = module_of(cut, node), str(node.target)
-    assert isinstance(module, _WEIGHTED)
-    reach = module.weight.detach().abs().flatten(1).amax(1)
-    module.register_buffer("weight_scale", (reach / MOST_WEIGHT).clamp_min(_LEAST))
-    module.register_buffer("weight_zero", torch.zeros(len(reach), dtype=torch.int32))
+    name = str(node.target)
+    module: Any = cut.get_submodule(name)
+    scales = weight_scales(module.weight.detach())
+    module.register_buffer("weight_scale", scales)
+    module.register_buffer("weight_zero", torch.zeros(len(scales), dtype=torch.int32))
     with cut.graph.inserting_before(node):
         weight, scale, zero = (
             cut.graph.get_attr(f"{name}.{one}") for one in ("weight", "weight_scale", "weight_zero")

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, fx
 
-from models import download, geometry, provenance, spec
+from models import download, geometry, provenance, spec, zoo
 from models.activations import channels_first, loaded
 from models.calibration import calibrate
 from models.errors import WeightsError
@@ -88,7 +88,7 @@ def quantise(
 
 
 def _check(weights: Weights, count: int) -> None:
-    if weights.quantised or geometry.zoo.network(weights.network).module:
+    if weights.quantised or zoo.network(weights.network).module:
         raise WeightsError(
             "weights-unquantisable",
             f"{weights.name} of {weights.network} "

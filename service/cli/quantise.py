@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 import typer
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from index import Collection
 from models import Limits, PictureError, SpecError, Weights, decode, quantising
 from models.preprocess import Pixels, prepare
+from models.provenance import Provenance
 from models.training import procedural
 from service import logs
 from service.cli.options import Json, print_json, status, takes_settings
@@ -71,12 +73,11 @@ def quantise(
             name,
             lambda done, total: progress.update(task, completed=done, total=total),
         )
-    _say(made, json)
+    if made.quantised:
+        _say(made, made.quantised, json)
 
 
-def _say(made: Weights, json: bool) -> None:
-    said = made.quantised
-    assert said is not None
+def _say(made: Weights, said: Provenance, json: bool) -> None:
     if json:
         print_json(
             {
@@ -102,7 +103,7 @@ def _say(made: Weights, json: bool) -> None:
     )
 
 
-def _prepared(found: Iterable[Image.Image], source: Weights, count: int) -> "np.ndarray":
+def _prepared(found: Iterable[Image.Image], source: Weights, count: int) -> npt.NDArray[np.uint8]:
     with counted("preparing pictures", count) as (progress, task):
         rows: list[Pixels] = []
         for picture in islice(found, count):
@@ -139,7 +140,7 @@ def _kept(collection: Collection) -> Iterator[bytes]:
             try:
                 yield picture_of(collection, item)
             except Problem as problem:
-                logger.warning("item left out", item=item.id, reason=problem.detail)
+                logger.warning("item left out", item=item.id, reason=str(problem))
         after = items[-1].id
 
 
