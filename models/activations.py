@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from torch import Tensor, fx
 
 from models import spec, zoo
+from models.folding import folded
+from models.quantisation import quantised
 from models.weights import Weights, load_parameters
 
 _IN_PLACE = {
@@ -47,11 +49,15 @@ def _out_of_place(cut: fx.GraphModule) -> None:
 
 
 def loaded(weights: Weights, layers: Iterable[str]) -> fx.GraphModule:
-    """`truncate` with its parameters, on the CPU, frozen. Raises SpecError and WeightsError."""
+    """`truncate` with its parameters, on the CPU, frozen; in int8 where the weights are quantised.
+
+    Raises SpecError and WeightsError.
+    """
     cut = truncate(weights.network, layers)
     shapes = {name: value.shape for name, value in cut.state_dict().items()}
     cut.load_state_dict(load_parameters(weights, shapes), strict=True, assign=True)
-    return cut.requires_grad_(False)
+    cut.requires_grad_(False)
+    return quantised(folded(cut), weights.quantised.ranges) if weights.quantised else cut
 
 
 def channels_first(x: Tensor, channel_axis: int) -> Tensor:

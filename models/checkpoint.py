@@ -35,6 +35,18 @@ def read(stream: BufferedReader, shapes: Mapping[str, torch.Size]) -> dict[str, 
         return {name: _own(stream.name, name, found.pop(name, None)) for name in shapes}
 
 
+def header(stream: BufferedReader) -> dict[str, str]:
+    """What an open `.safetensors` file says beside its tensors; of other files nothing is known.
+
+    Raises WeightsError: `weights-unreadable`.
+    """
+    with _refusing(stream.name):
+        if _reader(stream) is not _read_safetensors:
+            return {}
+        with safetensors.safe_open(_reopened(stream), framework="pt", device="cpu") as handle:
+            return dict(handle.metadata() or {})
+
+
 Tensors = dict[str, torch.Tensor]
 
 

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 import torch
 
-from models import checkpoint, download, sums, untrained, zoo
+from models import checkpoint, download, provenance, sums, untrained, zoo
 from models.embedded import EMBEDDED
 from models.errors import WeightsError
 from models.preprocess import DECLARED, Preprocessing, declared_for
+from models.provenance import Provenance
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ class Weights:
     `name` is `imagenet1k_v1` and its like, `embedded`, `untrained`, `none`, or `<file>` with an
     optional `:caffe` or `:imagenet`: asked for again, it gives the same weights. `sha256` is the
     file's, 64 hex digits. `path` is None for `untrained`, which is made from a seed, and for
-    `none`. `notice` is what must be said aloud.
+    `none`. `notice` is what must be said aloud. `quantised` is of weights that `pool5 quantise`
+    made.
     """
 
     network: str
@@ -37,7 +39,12 @@ class Weights:
     preprocessing: Preprocessing
     path: Path | None = None
     notice: str | None = None
-    precision: str = "f32"
+    quantised: Provenance | None = None
+
+    @property
+    def precision(self) -> Literal["f32", "int8"]:
+        """What these weights are multiplied in."""
+        return "int8" if self.quantised else "f32"
 
     @property
     def specs(self) -> dict[str, str]:
@@ -117,7 +124,8 @@ class WeightsFolder:
 
         Raises SpecError for an unknown network, and WeightsError: `weights-unavailable`,
         `weights-offline`, `weights-missing`, `weights-unknown`, `weights-hash` (the file changed),
-        `weights-differ` (not the given sha256), and those of `download.fetch`.
+        `weights-differ` (not the given sha256), `weights-unreadable` (quantised, and not as they
+        were written), and those of `download.fetch`.
 
         >>> WeightsFolder(offline=True).resolve("alexnet", "untrained").sha256[:8]
         '24f9c149'
@@ -212,10 +220,13 @@ class WeightsFolder:
         inside = plain and path.resolve().parent == self.folder.resolve()
         if not inside or path.suffix not in _suffixes(row) or declared not in ("", *_declared(row)):
             raise _unknown(row, choice, self.at_hand(row.name))
+        digest = self._checked(path)
+        if found := _provenance(path):
+            return _quantised(row, choice, digest, path, found)
         how = zoo.native_preprocessing(row)
         if declared:
             how = declared_for(declared, how)
-        return Weights(row.name, choice, self._checked(path), how, path)
+        return Weights(row.name, choice, digest, how, path)
 
     def _download(
         self, row: zoo.Network, name: str, progress: download.Progress | None = None
@@ -352,6 +363,36 @@ def _untrained(row: zoo.Network) -> Weights:
         notice=f"{row.name} is untrained: its parameters are random, so neighbours are alike in "
         "colour and texture and hardly in content",
     )
+
+
+def _provenance(path: Path) -> Provenance | None:
+    """What quantised weights say of themselves; nothing, if they are not."""
+    with _open(path) as stream:
+        text = checkpoint.header(stream).get(provenance.KEY)
+    return None if text is None else provenance.read(str(path), text)
+
+
+def _quantised(
+    row: zoo.Network, choice: str, digest: str, path: Path, found: Provenance
+) -> Weights:
+    if found.network != row.name:
+        raise WeightsError(
+            "weights-shape", f"{path} is of another network: it was made for {found.network}"
+        )
+    if ":" in choice:
+        raise WeightsError(
+            "weights-unknown",
+            f"{choice!r} declares a preprocessing, but quantised weights have that of their "
+            f"source: choose {path.name!r}",
+        )
+    source = _MADE[found.source](row).notice if found.source in made(row) else None
+    loss = (
+        f"{row.name} runs in int8: its descriptors have a cosine of {found.cosine_mean:.4f} to "
+        f"those of {found.source} (at least {found.cosine_least:.4f} on {found.measured_on} "
+        "pictures)"
+    )
+    notice = "; ".join(filter(None, (loss, source)))
+    return Weights(row.name, choice, digest, found.preprocessing, path, notice, found)
 
 
 _MADE: Mapping[str, Callable[[zoo.Network], Weights]] = {

@@ -15,6 +15,7 @@ from service.cli import (
     index,
     keys,
     networks,
+    quantise,
     search,
     serve,
     snapshot,
@@ -36,6 +37,7 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("describe")(describe.describe)
 app.command("networks")(networks.networks)
+app.command("quantise")(quantise.quantise)
 app.add_typer(keys.app, name="keys")
 app.add_typer(weights.app, name="weights")
 app.add_typer(train.app, name="train")
