@@ -18,8 +18,8 @@ SHARES = torch.linspace(1.0, 0.2, 81, dtype=torch.float64)
 def calibrate(cut: fx.GraphModule, batches: Iterable[Tensor]) -> dict[str, Range]:
     """The range of every activation of `cut`, folded, that int8 needs, by node.
 
-    `batches` are normalised B×3×H×W float32, gone through twice: for the extremes, then for a histogram of
-    BINS between them, of which `least_error` takes the range that costs least.
+    `batches` are normalised B×3×H×W float32, gone through twice: for the extremes, then for a
+    histogram of BINS between them, of which `least_error` takes the range that costs least.
 
     Raises WeightsError (`weights-not-finite`) where an activation overflows.
     """
@@ -57,7 +57,7 @@ def least_error(counts: Tensor, seen: Range) -> Range:
     (0.0, 1.0)
     >>> counts[1:-1] = 1000 * torch.linspace(1, 0, 2046) ** 8
     >>> least_error(counts, (0.0, 1.0))
-    (0.0, 0.8...)
+    (0.0, 0.78)
     """
     low, high = seen
     middles = low + (torch.arange(len(counts), dtype=torch.float64) + 0.5) * (

@@ -102,7 +102,8 @@ def weight_scales(weight: Tensor) -> Tensor:
     tensor([1., 1., 2.])
     """
     flat = weight.reshape(len(weight), weight.shape[1], -1)
-    even = F.pad(flat, (0, 0, 0, flat.shape[1] % 2)).unflatten(1, (-1, 2))
+    even = F.pad(flat, (0, 0, 0, flat.shape[1] % 2))
+    even = even.reshape(len(flat), -1, 2, flat.shape[2])
     sums = torch.maximum(even.clamp_min(0).sum(2), (-even).clamp_min(0).sum(2))
     return (sums.flatten(1).amax(1) / MOST_WEIGHT).clamp_min(_LEAST)
 
