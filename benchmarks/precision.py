@@ -9,7 +9,8 @@ most MOST_CHANGE, and where no descriptor has a cosine below LEAST_COSINE to its
 
 Half precision is emulated, as few processors multiply it and torch takes minutes for what others
 emulate: parameters, and the result of every operation, are rounded; sums are in float32, as
-hardware adds them. How near that comes to torch's own is measured on a few pictures.
+hardware adds them. How near that comes to torch's own is measured on a few pictures. `folded` are
+networks whose normalisation is in their convolutions, as compilers have it: fewer roundings.
 """
 
 import argparse
@@ -24,21 +25,21 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from benchmarks.machine import RESULTS, machine
 from benchmarks.sets import MEASURE, SHARED, opened, rounded, truth
 from index.evaluation import evaluate
 from index.evaluation.groundtruth import PLAIN
 from models import Weights, WeightsFolder
-from models.activations import channels_first
+from models.activations import channels_first, loaded
+from models.folding import folded
 from models.pooling import pool_joined
 from models.preprocess import Preprocessing, normalise, prepare
 from models.quantising import quantise
 from models.runtime import RuntimeChoice, Wanted
 from models.runtimes import openvino
 from models.runtimes.eager import DTYPES, Eager
-from models.runtimes.network import FromPixels
 from models.spec import find_layer
 from models.training import procedural
 
@@ -67,9 +68,9 @@ Row = dict[str, Any]
 class Rounded(fx.Interpreter):
     """A network in float32, whose parameters and results are rounded to a shorter type."""
 
-    def __init__(self, network: FromPixels, precision: str) -> None:
+    def __init__(self, cut: fx.GraphModule, precision: str) -> None:
         self._dtype = DTYPES[precision]
-        super().__init__(network.cut.to(self._dtype).to(torch.float32))
+        super().__init__(cut.to(self._dtype).to(torch.float32))
 
     def run_node(self, n: fx.Node) -> Any:
         """The node's value, rounded."""
@@ -88,8 +89,8 @@ def ways(weights: Weights, int8: Weights, layer_name: str) -> Iterable[tuple[str
     def first(runtime: Callable[[Tensor], Sequence[Tensor]]) -> Runs:
         return lambda pixels: channels_first(runtime(pixels)[0], layer.channel_axis)
 
-    def emulated(precision: str) -> Runs:
-        run = Rounded(wanted(weights).network(), precision)
+    def emulated(precision: str, of: Callable[[fx.GraphModule], fx.GraphModule]) -> Runs:
+        run = Rounded(of(loaded(weights, [layer_name])), precision)
         how = weights.preprocessing
         return lambda x: channels_first(run.run(normalise(x, how))[layer.node], layer.channel_axis)
 
@@ -98,14 +99,21 @@ def ways(weights: Weights, int8: Weights, layer_name: str) -> Iterable[tuple[str
 
     yield "f32", "torch", eager(weights, "f32")
     for precision in ("bf16", "f16"):
-        yield precision, "emulated", emulated(precision)
+        yield precision, "emulated", emulated(precision, lambda cut: cut)
         yield precision, "torch", eager(weights, precision)
+        if normalises(weights, layer_name):
+            yield precision, "emulated, folded", emulated(precision, folded)
     yield "int8", "emulated", eager(int8, "int8")
     if openvino.is_there():
         ready = openvino.compiled(
             wanted(int8).network(), "int8", torch.get_num_threads(), int8.preprocessing.crop
         )
         yield "int8", "openvino", first(openvino.OpenVino(ready, "int8"))
+
+
+def normalises(weights: Weights, layer: str) -> bool:
+    """Whether there is anything to fold."""
+    return any(isinstance(one, nn.BatchNorm2d) for one in loaded(weights, [layer]).modules())
 
 
 def rows_of(weights: Weights, layer: str, folder: WeightsFolder, count: int) -> list[Row]:
@@ -186,12 +194,12 @@ def described(runs: Runs, pixels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def verdicts(rows: Sequence[Row]) -> dict[str, bool]:
-    """Whether a precision keeps both bounds for every spec and by every way it was computed."""
-    names = dict.fromkeys(row["precision"] for row in rows)
-    return {
-        name: all(all(row["holds"].values()) for row in rows if row["precision"] == name)
-        for name in names
-    }
+    """Whether a precision keeps both bounds for every spec; folded networks by themselves."""
+    found: dict[str, bool] = {}
+    for row in rows:
+        name = row["precision"] + (" folded" if row["by"].endswith("folded") else "")
+        found[name] = found.get(name, True) and all(row["holds"].values())
+    return found
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -199,7 +207,7 @@ def table(rows: Sequence[Row]) -> str:
     head = ["spec", "precision", *(f"mAP {name}" for name in ASKED), "mean cosine", "least"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
-        precision = row["precision"] + (" (emulated)" if row["by"] == "emulated" else "")
+        precision = f"{row['precision']} ({row['by']})"
         cells = [f"`{row['spec']}`", precision]
         for name in ASKED:
             change = f"{row['change'][name]:+.4f}"
@@ -223,18 +231,27 @@ def put(content: str) -> None:
     PAGE.write_text(said)
 
 
+def kept(without: str) -> list[Row]:
+    """The rows of the last result that are of other networks."""
+    rows: list[Row] = json.loads(RESULT.read_text())["rows"]
+    return [row for row in rows if not row["spec"].startswith(f"{without}/")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", action="store_true", help="write the table only")
     parser.add_argument("--count", type=int, default=128, help="pictures to calibrate on")
+    parser.add_argument("--network", help="measure this one again, and keep the other rows")
     asked = parser.parse_args()
     if not asked.table:
-        rows = []
+        rows = kept(asked.network) if asked.network else []
         with tempfile.TemporaryDirectory() as made:
             for file in (SHARED / "weights").glob("*.pth"):
                 shutil.copyfile(file, Path(made) / file.name)
             folder = WeightsFolder(Path(made), offline=True)
             for network, choice, layer in NETWORKS:
+                if asked.network not in (None, network):
+                    continue
                 weights = folder.resolve(network, choice)
                 rows += rows_of(weights, layer, folder, asked.count)
         about = {"benchmark": "precision", "machine": machine(), "measure": MEASURE}

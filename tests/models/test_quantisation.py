@@ -12,6 +12,8 @@ from hypothesis import strategies as some
 from torch import Tensor, fx, nn
 
 from models import WeightsError, WeightsFolder
+from models.activations import loaded
+from models.folding import folded
 from models.preprocess import prepare
 from models.quantisation import MOST_WEIGHT, quantisable, quantised, steps, weight_scales
 from models.quantising import quantise
@@ -166,6 +168,17 @@ def test_a_dead_activation_and_a_dead_channel_divide_by_nothing(small: fx.GraphM
     found = quantised(small, {"x": (0.0, 0.0), "rectified": (0.0, 0.0)})(torch.ones(1, 3, 4, 4))
     assert found["second"].abs().max() == 0
     assert torch.isfinite(found["rectified"]).all()
+
+
+def test_every_convolution_of_a_network_of_blocks_is_quantised() -> None:
+    """torchvision's blocks are opened: depthwise convolutions are not left in float32."""
+    weights = WeightsFolder(offline=True).resolve("mobilenet_v2", "untrained")
+    cut = folded(loaded(weights, ["features.2"]))
+    convolutions = sum(isinstance(one, nn.Conv2d) for one in cut.modules())
+    held = dict.fromkeys(quantisable(cut), (-4.0, 4.0))
+    graph = quantised(cut, held).graph
+    called = [n for n in graph.nodes if n.target is torch.fake_quantize_per_channel_affine]
+    assert len(called) == convolutions == 6
 
 
 @needs_openvino
