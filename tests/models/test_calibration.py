@@ -30,7 +30,7 @@ def doubling() -> fx.GraphModule:
 def test_ranges_are_those_of_all_pictures_together(doubling: fx.GraphModule) -> None:
     """Evenly spread values are kept whole, wherever the batches are divided."""
     spread = torch.linspace(-1, 3, 4 * 3 * 20 * 20).reshape(4, 3, 20, 20)
-    for batches in ([spread], list(spread.split(1))):
+    for batches in ([spread], [spread[:1], spread[1:2], spread[2:]]):
         found = calibrate(doubling, batches)
         assert list(found) == ["x", "relu"]
         assert found["x"] == pytest.approx((-1, 3))

@@ -2,6 +2,7 @@
 
 from math import isclose
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,17 +112,17 @@ def convolved(x: Array, weight: Array) -> Array:
     return found
 
 
-def test_a_quantised_network_multiplies_integers(small: fx.GraphModule) -> None:
+def test_a_quantised_network_multiplies_integers(small: Any) -> None:
     """Signed pixels, unsigned activations, weights by channel: sums of whole numbers, scaled."""
     names = quantisable(small)
     assert names == ["x", "rectified"]  # Below the pooling, which changes no value.
     held = {"x": (-2.0, 1.5), "rectified": (0.0, 1.0)}
-    x = np.random.default_rng(1).normal(size=(3, 6, 6)).astype(np.float32)
+    x = np.random.default_rng(1).normal(size=(3, 6, 6))
     first = small.first.weight.numpy().astype(np.float64)
     bias = small.first.bias.numpy().astype(np.float64)
     second = small.second.weight.numpy().astype(np.float64)
 
-    found = quantised(small, held)(torch.from_numpy(x)[None])
+    found = quantised(small, held)(torch.from_numpy(x).float()[None])
 
     s = 2.0 / 127.5
     w = np.array(scales_of(first.astype(np.float32)))[:, None, None]
@@ -137,13 +138,13 @@ def test_a_quantised_network_multiplies_integers(small: fx.GraphModule) -> None:
     np.testing.assert_allclose(found["second"][0].numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_an_activation_without_a_range_is_refused(small: fx.GraphModule) -> None:
+def test_an_activation_without_a_range_is_refused(small: Any) -> None:
     with pytest.raises(WeightsError, match="no range for rectified") as refused:
         quantised(small, {"x": (0.0, 1.0)})
     assert refused.value.code == "weights-ranges"
 
 
-def test_ranges_above_the_cut_are_passed_over(small: fx.GraphModule) -> None:
+def test_ranges_above_the_cut_are_passed_over(small: Any) -> None:
     held = {"x": (0.0, 1.0), "rectified": (0.0, 1.0), "of a deeper layer": (0.0, 1.0)}
     assert "second" in quantised(small, held)(torch.zeros(1, 3, 4, 4))
 
@@ -157,12 +158,13 @@ def test_both_terms_of_a_sum_are_quantised() -> None:
             self.convolution = nn.Conv2d(2, 2, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.convolution(x) + x
+            of: Tensor = self.convolution(x) + x
+            return of
 
     assert quantisable(fx.symbolic_trace(Residual())) == ["x", "convolution"]
 
 
-def test_a_dead_activation_and_a_dead_channel_divide_by_nothing(small: fx.GraphModule) -> None:
+def test_a_dead_activation_and_a_dead_channel_divide_by_nothing(small: Any) -> None:
     small.first.weight[0] = 0
     small.second.weight[:] = 0
     found = quantised(small, {"x": (0.0, 0.0), "rectified": (0.0, 0.0)})(torch.ones(1, 3, 4, 4))
