@@ -1,6 +1,6 @@
 """What half precision and int8 cost in retrieval: the table of `docs/quantisation.md`.
 
-    python -m benchmarks.precision            # about 5 minutes on two cores
+    python -m benchmarks.precision            # about ten minutes on two cores
     python -m benchmarks.precision --table    # the page's table again, from the last result
 
 Leave-one-out on the photographs beside the checkout, with the real weights beside them and the
@@ -210,7 +210,7 @@ def table(rows: Sequence[Row]) -> str:
         precision = f"{row['precision']} ({row['by']})"
         cells = [f"`{row['spec']}`", precision]
         for name in ASKED:
-            change = f"{row['change'][name]:+.4f}"
+            change = f"{row['change'][name] + 0.0:+.4f}"  # -0.0 becomes 0.0
             change = f"**{change}**" if abs(row["change"][name]) > MOST_CHANGE else change
             shown = f"{row['mAP'][name]:.4f}"
             cells.append(shown if row["precision"] == "f32" else f"{shown} ({change})")
