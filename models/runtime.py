@@ -17,10 +17,10 @@ from torch import Tensor
 
 from models import zoo
 from models.activations import loaded
+from models.artefacts import Artefacts, default_folder, key_of
 from models.errors import DeviceError
 from models.runtimes import openvino
 from models.runtimes.agreement import TOLERANCE, least_cosine
-from models.runtimes.artefacts import Artefacts, default_folder, key_of
 from models.runtimes.compiled import Compiled
 from models.runtimes.eager import Eager
 from models.runtimes.network import FromPixels, UnfitError
