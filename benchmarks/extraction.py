@@ -220,15 +220,20 @@ def measure(
     return rows
 
 
-def table(told: Mapping[str, Any]) -> str:
-    """The rows as Markdown, one line for each network, batch and way."""
+def table(path: Path = RESULTS / "extraction.json") -> str:
+    """The last result as Markdown, one line for each network, batch and way."""
+    told = json.loads(path.read_text())
     head = "| network, layer | batch | way | images/s | × torchvision | of the peak |\n"
     lines = [
         f"| {row['network']} {row['layer']} | {row['batch']} | {row['way']} | {row['per_s']} | "
         f"{row['ratio']} | {row['of_peak'] if row['of_peak'] is not None else ''} |"
         for row in told["rows"]
     ]
-    return head + "|---|---|---|---|---|---|\n" + "\n".join(lines) + "\n"
+    peak = ", ".join(f"{name} {most}" for name, most in told["peak_gflop_per_s"].items())
+    said = (
+        f"\n{told['machine']['processor']}, {told['threads']} threads; peak in GFLOP/s: {peak}.\n"
+    )
+    return head + "|---|---|---|---|---|---|\n" + "\n".join(lines) + "\n" + said
 
 
 def main() -> None:
@@ -254,7 +259,7 @@ def main() -> None:
         "rows": rows,
     }
     asked.output.write_text(json.dumps(told, indent=1) + "\n")
-    print(table(told))
+    print(table(asked.output))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,14 @@ def ready_s(data: Path, cache: Path, network: str, runtime: str) -> float:
         process.wait()
 
 
+def table(path: Path = RESULTS / "startup.json") -> str:
+    """The last result as Markdown."""
+    told = json.loads(path.read_text())
+    lines = [f"| {name} | {found['median']} |" for name, found in told["ready_s"].items()]
+    head = f"| {told['network']} | seconds to ready |\n|---|---|\n"
+    return head + "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Measure, print, and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
