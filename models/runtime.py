@@ -232,6 +232,13 @@ def candidates(
     return wanted
 
 
+def offered(device: torch.device) -> dict[str, list[str]]:
+    """What there is here: the precisions of each runtime, those that `auto` tries first."""
+    return {
+        name: [*fast_precisions(name, device), "f32"] for name in RUNTIMES if _runs_on(name, device)
+    }
+
+
 def _runs_on(name: str, device: torch.device) -> bool:
     return device.type in RUNTIMES[name].devices and RUNTIMES[name].is_there()
 
@@ -240,14 +247,14 @@ def _precisions(
     name: str, weights: Weights, device: torch.device, choice: RuntimeChoice
 ) -> list[str]:
     """In which precisions to try a runtime, the fastest first."""
-    offered = RUNTIMES[name].precisions
+    has = RUNTIMES[name].precisions
     if weights.precision == "int8":
-        return [precision for precision in ("int8",) if precision in offered]
+        return [precision for precision in ("int8",) if precision in has]
     if choice.precision == "auto":
         return [*fast_precisions(name, device), "f32"]
     # Where the processor has no bfloat16, OpenVINO quietly computes in float32.
     quiet = name == "openvino" and not openvino.multiplies(choice.precision)
-    return [choice.precision] if choice.precision in offered and not quiet else []
+    return [choice.precision] if choice.precision in has and not quiet else []
 
 
 def fast_precisions(name: str, device: torch.device) -> list[str]:
