@@ -192,6 +192,11 @@ def start(
             notices.append(said)
             logger.warning("%s", said)
             continue
+        if (name, precision) == ("torch", "int8"):
+            notices.append(
+                f"{weights.network} runs in torch, which only simulates int8 and is slower than in "
+                "float32: OpenVINO on a CPU multiplies in int8"
+            )
         logger.info("%s runs in %s %s", weights.network, name, precision)
         return runtime, notices
     raise DeviceError("runtime-unfit", "; ".join(notices))
