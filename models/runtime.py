@@ -265,7 +265,7 @@ def _precisions(
 def fast_precisions(name: str, device: torch.device) -> list[str]:
     """The half precisions that the hardware multiplies faster than float32, the best first."""
     if device.type == "cuda":
-        return ["bf16" if torch.cuda.is_bf16_supported() else "f16"]
+        return ["f16", "bf16"] if torch.cuda.is_bf16_supported() else ["f16"]
     if device.type == "cpu":
         native = openvino.multiplies("bf16") if name == "openvino" else _native_bfloat16()
         return ["bf16"] if native else []
