@@ -27,14 +27,14 @@ def calibrate(cut: fx.GraphModule, batches: Iterable[Tensor]) -> dict[str, Range
     seen = dict.fromkeys(names, (inf, -inf))
 
     def extremes(name: str, x: Tensor) -> None:
-        low, high = x.aminmax()
-        seen[name] = (min(seen[name][0], float(low)), max(seen[name][1], float(high)))
+        low, high = map(float, x.aminmax())
+        if not isfinite(low) or not isfinite(high):  # min and max would pass over NaN.
+            raise WeightsError(
+                "weights-not-finite", f"activations of {name} are infinite or NaN: nothing fits"
+            )
+        seen[name] = (min(seen[name][0], low), max(seen[name][1], high))
 
     _watch(cut, batches, names, extremes)
-    if infinite := [name for name in names if not all(map(isfinite, seen[name]))]:
-        raise WeightsError(
-            "weights-not-finite", f"activations of {infinite[0]} are infinite or NaN: nothing fits"
-        )
     counts = {name: torch.zeros(BINS, dtype=torch.float64) for name in names}
 
     def histogram(name: str, x: Tensor) -> None:
