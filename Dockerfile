@@ -50,6 +50,7 @@ ENV PATH=/opt/pool5/bin:$PATH \
     HOME=/data \
     TMPDIR=/data/tmp \
     POOL5_DATA=/data \
+    POOL5_CACHE_DIR=/data/cache \
     POOL5_WEIGHTS_DIR=/data/weights \
     POOL5_HOST=0.0.0.0 \
     POOL5_PORT=8000

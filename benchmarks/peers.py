@@ -129,6 +129,24 @@ def compared(network: str, folder: Path, pictures: int, rounds: int) -> dict[str
     return {"spec": spec, "weights": choice, "left_out": left_out, "sizes": found}
 
 
+def table(path: Path = RESULTS / "peers.json") -> str:
+    """The last result as Markdown: × the hook loop, pictures a second in brackets."""
+    networks = json.loads(path.read_text())["networks"]
+    sizes = [(name, size) for name, found in networks.items() for size in found["sizes"]]
+    columns = [networks[name]["sizes"][size]["peers"] for name, size in sizes]
+    ways = dict.fromkeys(way for column in columns for way in column)
+    head = "| | " + " | ".join(f"{name}, {size}" for name, size in sizes) + " |\n"
+    lines = [
+        f"| {way} | " + " | ".join(_cell(column.get(way)) for column in columns) + " |\n"
+        for way in ways
+    ]
+    return head + "|---" * (len(sizes) + 1) + "|\n" + "".join(lines)
+
+
+def _cell(found: Mapping[str, Any] | None) -> str:
+    return f"{found['ratio']} ({found['per_s']})" if found else ""
+
+
 def main() -> None:
     """Measure, print, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)

@@ -5,7 +5,7 @@ know them. A test compares.
 """
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client.core import Metric
@@ -14,6 +14,8 @@ from service.engine import Engine
 from service.problems import status_of
 from service.remedies import REMEDIES
 from service.settings import Settings
+
+Tables = Mapping[str, Callable[[], str]]
 
 PAGE = Path(__file__).parent / "operations.md"
 
@@ -69,17 +71,17 @@ def problems() -> str:
     )
 
 
-TABLES = {"metrics": metrics, "problems": problems}
+TABLES: Tables = {"metrics": metrics, "problems": problems}
 
 
-def rendered(text: str) -> str:
+def rendered(text: str, tables: Tables) -> str:
     """A page with its tables, each between `<!-- NAME -->` and `<!-- end -->`, made anew."""
-    for name, table in TABLES.items():
+    for name, table in tables.items():
         before, _, rest = text.partition(f"<!-- {name} -->\n")
         _, _, after = rest.partition("<!-- end -->\n")
-        text = f"{before}<!-- {name} -->\n{table()}<!-- end -->\n{after}"
+        text = f"{before}<!-- {name} -->\n{table().rstrip()}\n<!-- end -->\n{after}"
     return text
 
 
 if __name__ == "__main__":
-    PAGE.write_text(rendered(PAGE.read_text()))
+    PAGE.write_text(rendered(PAGE.read_text(), TABLES))

@@ -74,6 +74,7 @@ class Current:
         self._making = 0
         self._tending: threading.Thread | None = None
         self._tend_after = 0.0
+        self._estimating: threading.Thread | None = None
         self._stop = threading.Event()
         self.searched = 0.0
         """When a search last began or ended (monotonic seconds); compactions look at it."""
@@ -95,6 +96,7 @@ class Current:
             version = self._database.version()
             if self._seen is None or self._seen[0] != version:
                 self._seen = version, self._followed()
+                self._estimate_soon(self._seen[1])
             return self._seen[1]
 
     def due(self) -> bool:
@@ -145,8 +147,9 @@ class Current:
     def close(self) -> None:
         """Stop what goes on in the background, and wait for it."""
         self._stop.set()
-        if self._tending is not None:
-            self._tending.join()
+        for thread in (self._tending, self._estimating):
+            if thread is not None:
+                thread.join()
 
     def _followed(self) -> View:
         with self._database.reading() as connection:
@@ -227,6 +230,16 @@ class Current:
         except Exception:
             self._tend_after = time.monotonic() + TEND_AGAIN_S
             logger.exception("generations stay as they are; searches go on")
+
+    def _estimate_soon(self, view: View) -> None:
+        """Estimate what has become many, in a thread of its own; until then it is read in full."""
+        wanted = any(map(view.approximates, self._spaces)) and view.delta.unestimated()
+        busy = self._estimating is not None and self._estimating.is_alive()
+        if wanted and not busy and not self._stop.is_set():
+            self._estimating = threading.Thread(
+                target=view.delta.estimate, name="estimates", daemon=True
+            )
+            self._estimating.start()
 
     def _adopt(self, loaded: Mapping[str, Generation]) -> None:
         """Search these generations from now on, and of the delta only what they do not have."""

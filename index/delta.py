@@ -1,19 +1,23 @@
-"""The delta: what is newer than the generation, searched exactly.
+"""The delta: what is newer than the generation, searched exactly, or nearly so.
 
 A `Delta` never changes. `extended` gives another one that shares the blocks, into the last of which
 it writes only beyond what the older one sees; so readers go on with theirs and wait for nobody.
 Descriptors stay as the catalog stores them, and FAISS scans them where they lie: at 512 dims that
-is half the bytes of float32, and the interpreter is free meanwhile.
+is half the bytes of float32, and the interpreter is free meanwhile. Beside a generation that is
+approximate itself, blocks that are full are not read but estimated, and only the best scored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import faiss as typed_faiss
 import numpy as np
 import numpy.typing as npt
 
+from index import estimates
+from index.estimates import Estimates, Rows
 from index.item import Keys, Vector
 from index.keyset import KeySet
 from index.space import Space
@@ -23,6 +27,9 @@ faiss: Any = typed_faiss  # its stubs know the signatures of C++, not the ones t
 BLOCK_ROWS = 8192
 BLOCK_BYTES = 16 * 2**20
 """Room of a block, in items and for one space in bytes; it takes memory only as it is filled."""
+
+FEWEST_PASSED_OVER = 4
+"""Rows of a block for one that is scored; below that estimates are no quicker."""
 
 Stored = npt.NDArray[Any]
 """(n, dim) in the dtype of its space."""
@@ -36,6 +43,8 @@ class _Block:
     keys: Keys
     codes: Mapping[str, Stored]
     filled: int = 0
+    estimates: dict[str, Estimates] = field(default_factory=dict)
+    """By space, once it is full and somebody has made them."""
 
     @classmethod
     def of(cls, spaces: Mapping[str, Space]) -> "_Block":
@@ -64,6 +73,11 @@ class _Part:
     def keys(self) -> Keys:
         return self.block.keys[: self.size]
 
+    @cached_property
+    def dead(self) -> int:
+        """How many are removed."""
+        return self.size - int(np.count_nonzero(self.alive))
+
     def extended(self, keys: Keys, codes: Mapping[str, Stored]) -> "_Part":
         """With newer items, for which there is room and nobody's rows."""
         after = self.size + keys.size
@@ -90,6 +104,26 @@ class _Part:
         scores, rows = index.search(query[None], min(k, self.size), params=parameters)
         found = rows[0] >= 0
         return self.keys[rows[0][found]], scores[0][found]
+
+    def estimated(self, space: str, candidates: int) -> Estimates | None:
+        """What finds so many candidates without reading all, unless too many rows are removed."""
+        if self.dead > candidates or self.size < self.block.keys.size:
+            return None
+        return self.block.estimates.get(space)
+
+    def candidates(
+        self, estimates: Estimates, query: Vector, candidates: int
+    ) -> tuple[Rows, Vector]:
+        """The rows of the best estimates, and these."""
+        rows, scores = estimates.best(query, min(candidates + self.dead, self.size))
+        alive = self.alive[rows]
+        return rows[alive], scores[alive]
+
+    def scored(self, space: str, query: Vector, rows: Rows) -> tuple[Keys, Vector]:
+        """Keys and inner products of some rows."""
+        read = self.block.codes[space][rows].astype(np.float32, copy=False)
+        # Unlike a product of matrices this gives equal rows equal scores, wherever they stand.
+        return self.keys[rows], np.einsum("nd,d->n", read, query)
 
     def _eligible(self, allowed: KeySet | None) -> Any:
         if allowed is not None:
@@ -147,11 +181,37 @@ class Delta:
         """This delta with only the keys above `key`."""
         return self._only([part.keys > key for part in self._parts])
 
+    def unestimated(self) -> bool:
+        """Whether `estimate` has something to do."""
+        return any(True for _ in self._unestimated())
+
+    def estimate(self) -> None:
+        """Make estimates of full blocks, 40 ms for each, in any thread; this delta stays as it is.
+
+        Every delta that shares the blocks can be searched `nearly` by them.
+        """
+        for block, space in self._unestimated():
+            block.estimates[space] = Estimates(block.codes[space])
+
     def search(
-        self, space: str, query: Vector, k: int, allowed: KeySet | None
+        self, space: str, query: Vector, k: int, allowed: KeySet | None, *, nearly: bool = False
     ) -> tuple[Keys, Vector]:
-        """At most k best by inner product: keys and scores, in no order."""
-        found = [part.search(space, query, k, allowed) for part in self._parts]
+        """At most k best by inner product: keys and scores, in no order.
+
+        `nearly`: where all are allowed, those of full blocks are the best by their estimates, and a
+        true one may be missing. Scores are exact in any case.
+        """
+        wanted = estimates.CANDIDATES * k
+        nearly = nearly and allowed is None and wanted * FEWEST_PASSED_OVER <= BLOCK_ROWS
+        found, quick = [], []
+        for part in self._parts:
+            by = part.estimated(space, wanted) if nearly else None
+            if by is None:
+                found.append(part.search(space, query, k, allowed))
+            else:
+                quick.append((part, *part.candidates(by, query, wanted)))
+        if quick:
+            found += _scored(space, query, wanted, quick)
         if not found:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
         keys = np.concatenate([keys for keys, _ in found])
@@ -161,9 +221,29 @@ class Delta:
         best = np.argpartition(scores, keys.size - k)[keys.size - k :]
         return keys[best], scores[best]
 
+    def _unestimated(self) -> Iterator[tuple[_Block, str]]:
+        for part in self._parts:
+            if part.block.filled == part.block.keys.size:
+                for name, space in self._spaces.items():
+                    if estimates.help_in(space) and name not in part.block.estimates:
+                        yield part.block, name
+
     def _only(self, kept: list[Mask]) -> "Delta":
         parts = [part.only(mask) for part, mask in zip(self._parts, kept, strict=True)]
         return replace(self, _parts=tuple(part for part in parts if part.alive.any()))
+
+
+def _scored(
+    space: str, query: Vector, wanted: int, candidates: list[tuple[_Part, Rows, Vector]]
+) -> list[tuple[Keys, Vector]]:
+    """Keys and inner products of the best so many of all candidates."""
+    every = np.concatenate([scores for _, _, scores in candidates])
+    bar = (
+        np.partition(every, every.size - wanted)[every.size - wanted]
+        if every.size > wanted
+        else -np.inf
+    )
+    return [part.scored(space, query, rows[scores >= bar]) for part, rows, scores in candidates]
 
 
 def _scanning(codes: Stored, size: int) -> Any:

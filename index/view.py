@@ -64,6 +64,10 @@ class View:
         """Items in a generation, removed ones among them."""
         return next((each.sealed.count for each in self.generations.values()), 0)
 
+    def approximates(self, space: str) -> bool:
+        """Whether a search of a space may miss a neighbour."""
+        return space in self.generations and self.generations[space].sealed.kind != "exact"
+
     def retuned(self, sealed: Mapping[str, Sealed]) -> "View":
         """This view, where its generations are searched as the catalog now records them."""
         if all(sealed[name] == each.sealed for name, each in self.generations.items()):
@@ -107,7 +111,9 @@ class View:
         for all; `vectors_of` gives the space's descriptors by key. Fewer than k come back only
         where fewer exist. Equal scores: the older item first.
         """
-        parts = [self.delta.search(space, query, k, allowed)] if len(self.delta) else []
+        nearly = self.approximates(space)
+        found = self.delta.search(space, query, k, allowed, nearly=nearly)
+        parts = [found] if found[0].size else []
         if space in self.generations:
             generation = self.generations[space]
             parts.append(generation.search(query, k, allowed, self.tombstones, vectors_of))

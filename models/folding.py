@@ -39,7 +39,7 @@ def _open(cut: fx.GraphModule) -> None:
     """
     for node in cut.graph.nodes:
         block = module_of(cut, node)
-        if not isinstance(block, Conv2dNormActivation):
+        if block is None or type(block) is not Conv2dNormActivation:
             continue
         *names, last = (f"{node.target}.{name}" for name, _ in block.named_children())
         for name in names:

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from models import zoo
 from models.activations import loaded
+from models.artefacts import Artefacts, default_folder, key_of
 from models.errors import DeviceError
 from models.runtimes import openvino
 from models.runtimes.agreement import TOLERANCE, least_cosine
-from models.runtimes.artefacts import Artefacts, default_folder, key_of
 from models.runtimes.compiled import Compiled
 from models.runtimes.eager import Eager
 from models.runtimes.network import FromPixels, UnfitError
@@ -192,6 +192,11 @@ def start(
             notices.append(said)
             logger.warning("%s", said)
             continue
+        if (name, precision) == ("torch", "int8"):
+            notices.append(
+                f"{weights.network} runs in torch, which only simulates int8 and is slower than in "
+                "float32: OpenVINO on a CPU multiplies in int8"
+            )
         logger.info("%s runs in %s %s", weights.network, name, precision)
         return runtime, notices
     raise DeviceError("runtime-unfit", "; ".join(notices))
@@ -232,6 +237,13 @@ def candidates(
     return wanted
 
 
+def offered(device: torch.device) -> dict[str, list[str]]:
+    """What there is here: the precisions of each runtime, those that `auto` tries first."""
+    return {
+        name: [*fast_precisions(name, device), "f32"] for name in RUNTIMES if _runs_on(name, device)
+    }
+
+
 def _runs_on(name: str, device: torch.device) -> bool:
     return device.type in RUNTIMES[name].devices and RUNTIMES[name].is_there()
 
@@ -240,20 +252,20 @@ def _precisions(
     name: str, weights: Weights, device: torch.device, choice: RuntimeChoice
 ) -> list[str]:
     """In which precisions to try a runtime, the fastest first."""
-    offered = RUNTIMES[name].precisions
+    has = RUNTIMES[name].precisions
     if weights.precision == "int8":
-        return [precision for precision in ("int8",) if precision in offered]
+        return [precision for precision in ("int8",) if precision in has]
     if choice.precision == "auto":
         return [*fast_precisions(name, device), "f32"]
     # Where the processor has no bfloat16, OpenVINO quietly computes in float32.
     quiet = name == "openvino" and not openvino.multiplies(choice.precision)
-    return [choice.precision] if choice.precision in offered and not quiet else []
+    return [choice.precision] if choice.precision in has and not quiet else []
 
 
 def fast_precisions(name: str, device: torch.device) -> list[str]:
     """The half precisions that the hardware multiplies faster than float32, the best first."""
     if device.type == "cuda":
-        return ["bf16" if torch.cuda.is_bf16_supported() else "f16"]
+        return ["f16", "bf16"] if torch.cuda.is_bf16_supported() else ["f16"]
     if device.type == "cpu":
         native = openvino.multiplies("bf16") if name == "openvino" else _native_bfloat16()
         return ["bf16"] if native else []

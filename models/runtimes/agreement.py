@@ -13,11 +13,13 @@ from torch.nn import functional as F
 
 Runs = Callable[[Tensor], Sequence[Tensor]]
 
-TOLERANCE = {"f32": 0.9999, "bf16": 0.995, "f16": 0.995, "int8": 0.99}
-"""The least cosine of a descriptor to that in float32 (for int8: to int8 simulated in float32).
+TOLERANCE = {"f32": 0.9999, "bf16": 0.999, "f16": 0.999, "int8": 0.99}
+"""The least cosine of `pictures` to those in float32 (for int8: to int8 simulated in float32).
 
-Up to it a descriptor is the same descriptor: neither runtime nor precision is in its fingerprint.
-Where |mAP| moves by .002 or less, as `benchmarks.precision` measures, this holds with room.
+Above it a descriptor is the same descriptor: neither runtime nor precision is in its fingerprint.
+`benchmarks.precision` is what .999 rests on: bfloat16 gives AlexNet and SqueezeNet .99998 here,
+.9996 on photographs and the same mAP within .001; MobileNetV2 .9977 here, .987 on photographs and
+an mAP that moves by .011, which is why it is refused there. float16 passes everywhere.
 """
 
 PICTURES = 4

@@ -12,7 +12,7 @@ import torch
 import typer
 from PIL import features
 
-from models import device
+from models import device, runtime
 from service import logs
 from service.cli.options import ENGINE, Json, console, print_json, takes_settings
 from service.engine import Engine, notices, weights_folder
@@ -43,6 +43,7 @@ def doctor(settings: Settings, json: Json = False) -> None:
             | {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
         ),
         "device": lambda: device.describe_device(device.choose_device(settings.device)),
+        "runtimes": lambda: runtime.offered(device.choose_device(settings.device)),
         "threads": lambda: {"cores": os.cpu_count(), "torch": torch.get_num_threads()},
         "formats": _formats,
         "disk": lambda: _disk(settings),

@@ -32,10 +32,10 @@ UPLOADS = Depends(_uploads)
 """Counted from their arrival on, and refused before anything is looked up or received for them."""
 
 
-def _collection(
-    engine: EngineDep,
-    collection: Annotated[str, Path(description="name of a collection", examples=["default"])],
-) -> Collection:
+CollectionName = Annotated[str, Path(description="name of a collection", examples=["default"])]
+
+
+def _collection(engine: EngineDep, collection: CollectionName) -> Collection:
     return engine.catalog.collection(collection)
 
 

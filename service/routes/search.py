@@ -7,13 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
 
-from index import Collection, Verification
+from index import Verification
 from service import forms
 from service.clock import Clock
 from service.engine import Engine
 from service.problems import Problem
 from service.query import Answer, Example, Query, search
-from service.routes import SEARCHES, CollectionDep, EngineDep
+from service.routes import SEARCHES, CollectionName, EngineDep
 from service.schemas.search import NeighbourBody, NeighboursBody, Reference, SearchBody, TookBody
 from service.security.access import charge
 
@@ -62,7 +62,7 @@ MAX_QUERY_FILES = 32
     responses=forms.problems(400, 403, 404, 409, 413, 415, 422, 429, 503, 504),
 )
 async def search_collection(
-    engine: EngineDep, collection: CollectionDep, request: Request
+    engine: EngineDep, collection: CollectionName, request: Request
 ) -> NeighboursBody:
     """The neighbours of an upload, an item, a URL, or of positives and negatives."""
     if request.headers.get("content-type", "").startswith("application/json"):
@@ -99,15 +99,17 @@ async def search_collection(
 
 def _search(
     engine: Engine,
-    collection: Collection,
+    collection: str,
     body: SearchBody,
     uploads: Sequence[UploadFile],
     clock: Clock,
 ) -> Answer:
+    # Looked up here rather than by FastAPI: it would wake another thread for it, and wait.
+    found = engine.catalog.collection(collection)
     # Read only now: pictures of requests that wait are not held in memory.
     limit = engine.settings.max_picture_bytes + 1
     pictures = [upload.file.read(limit) for upload in uploads]
-    return search(engine, collection, _query(body, pictures), clock)
+    return search(engine, found, _query(body, pictures), clock)
 
 
 def _fetched(body: SearchBody) -> int:

@@ -12,14 +12,16 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import faiss
 import numpy as np
 import pytest
 from sqlalchemy import update
 
-from index import Catalog, Collection, CollectionError, generation, tables
+from index import Catalog, Collection, CollectionError, delta, generation, tables
 from index.compaction import Cancelled, Compaction
+from index.estimates import Estimates
 from tests.index.making import HIGH, LOW, nearest, new_item, stored, unit, units
 
 GALLERY = {f"i{n}": stored(unit(n)) for n in range(60)}
@@ -401,3 +403,22 @@ def test_without_generations_the_catalog_is_read_once_and_not_after_every_write(
         after = collection._current.view()
         assert len(after.delta) == 62
         assert after.delta._parts[0].block is before.delta._parts[0].block
+
+
+def test_what_has_become_many_beside_a_graph_is_estimated_in_the_background(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = replace(HIGH, dim=128)
+    monkeypatch.setattr(delta, "BLOCK_ROWS", 400)
+    collection = catalog.create_collection("wide", [wide], {"index": {"kind": "hnsw"}})
+    collection.add([new_item(f"i{n}", n, None, wide) for n in range(100)])
+    collection.compact()
+    with mock.patch.object(Estimates, "best", autospec=True, side_effect=Estimates.best) as best:
+        collection.add([new_item(f"i{n}", n, None, wide) for n in range(100, 1_000)])
+        until = time.monotonic() + 30
+        while not best.called and time.monotonic() < until:
+            found = [collection.search(unit(n, 128), 1)[0] for n in (50, 150, 550, 950)]
+            assert [one.id for one in found] == ["i50", "i150", "i550", "i950"]
+    assert best.called
+    collection.remove(["i150"])
+    assert "i150" not in {one.id for one in collection.search(unit(150, 128), 10)}

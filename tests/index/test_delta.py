@@ -84,3 +84,57 @@ def test_a_search_gives_the_k_best_of_what_is_alive_and_allowed(
     chosen = None if allowed is None else KeySet(_keys(*sorted(allowed)))
     keys, scores = delta.search("high", query, k, chosen)
     assert keys[np.argsort(-scores)].tolist() == expected
+
+
+WIDE = {"high": replace(HIGH, dim=128)}
+
+
+def _clustered(seed: int, n: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    rows = np.repeat(units(7, n // 20, 128), 20, axis=0) + 0.04 * rng.standard_normal((n, 128))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+
+
+def _estimated(rows: np.ndarray) -> Delta:
+    with mock.patch.object(index.delta, "BLOCK_ROWS", 800):
+        delta = Delta.empty(WIDE).extended(np.arange(1, len(rows) + 1), {"high": rows})
+    assert delta.unestimated()
+    delta.estimate()
+    assert not delta.unestimated()
+    return delta
+
+
+def test_full_blocks_are_searched_nearly_with_exact_scores() -> None:
+    rows = _clustered(1, 2_000)  # two full blocks and half of one
+    delta = _estimated(rows)
+    right = 0
+    for query in units(7, 100, 128)[::5]:
+        products = rows.astype(np.float32) @ query
+        keys, scores = delta.search("high", query, 10, None, nearly=True)
+        assert np.allclose(scores, products[keys - 1], atol=1e-6)
+        right += int((scores >= np.sort(products)[-10] - 1e-6).sum())
+    assert right / 200 >= 0.98
+
+
+def test_estimates_pass_over_the_removed_and_yield_to_filters_and_to_exact_searches() -> None:
+    rows = _clustered(1, 2_000)
+    query = units(7, 100, 128)[3]
+    products = rows.astype(np.float32) @ query
+    best = np.argsort(-products)
+    delta = _estimated(rows)
+    for dead in (5, 300):  # few are passed over; where they are many, all is read
+        without = delta.without(best[:dead] + 1)
+        keys, _ = without.search("high", query, 3, None, nearly=True)
+        assert set(keys) == set(best[dead : dead + 3] + 1)
+    for found in (
+        delta.search("high", query, 3, None),
+        delta.search("high", query, 3, KeySet(np.arange(1, 2_001)), nearly=True),
+    ):
+        assert set(found[0]) == set(best[:3] + 1)
+
+
+def test_equal_rows_have_equal_scores_wherever_they_stand() -> None:
+    rows = _clustered(1, 2_000)
+    rows[[3, 790, 801, 1_405]] = rows[0]
+    _, scores = _estimated(rows).search("high", rows[0].astype(np.float32), 5, None, nearly=True)
+    assert len(set(scores[np.argsort(-scores)][:5].tolist())) == 1

@@ -1,9 +1,11 @@
 """Layers against published receptive fields and against gradients."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from models import zoo
+from models import geometry, zoo
 from models.activations import truncate
 from models.geometry import layers
 
@@ -79,3 +81,17 @@ def test_squeeze_and_excitation_sees_the_whole_picture() -> None:
     found = layers("efficientnet_b0")["features.8"]
     assert found.receptive_field is None
     assert found.stride == 32
+
+
+def test_traced_layers_are_kept_on_disk_and_the_same_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POOL5_CACHE_DIR", str(tmp_path))
+    traced = geometry.layers.__wrapped__("alexnet")
+
+    def traces_nothing(_: object) -> None:
+        raise AssertionError("the layers are known already")
+
+    monkeypatch.setattr(geometry, "_traced", traces_nothing)
+    assert geometry.layers.__wrapped__("alexnet") == traced
+    assert list(geometry.layers.__wrapped__("alexnet")) == list(traced)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from models import DeviceError, Extractor, WeightsFolder, runtime
+from models.artefacts import BLOB, FACTS, Artefacts
 from models.runtime import RuntimeChoice, candidates
 from models.runtimes import openvino
 from models.runtimes.agreement import TOLERANCE, least_cosine, pictures
-from models.runtimes.artefacts import BLOB, FACTS, Artefacts
 from models.runtimes.compiled import SIZES, filled
 from models.trunk import Trunk
 
@@ -78,7 +78,7 @@ def test_a_compiled_network_is_kept_and_taken_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = trunk("alexnet", ["conv5"], tmp_path, "openvino", "f32")
-    (place,) = (tmp_path / "runtimes").iterdir()
+    (place,) = (tmp_path / "artefacts").iterdir()
     assert json.loads((place / FACTS).read_text())["cosine"] > TOLERANCE["f32"]
 
     def loads_nothing(*_: object) -> None:
@@ -93,7 +93,7 @@ def test_a_compiled_network_is_kept_and_taken_as_it_is(
 @needs_openvino
 def test_a_damaged_compiled_network_is_compiled_anew(tmp_path: Path) -> None:
     before = trunk("alexnet", ["conv1"], tmp_path, "openvino", "f32")
-    (place,) = (tmp_path / "runtimes").iterdir()
+    (place,) = (tmp_path / "artefacts").iterdir()
     blob = bytearray((place / BLOB).read_bytes())
     blob[len(blob) // 2] ^= 1
     (place / BLOB).write_bytes(blob)
@@ -132,7 +132,7 @@ def test_artefacts_used_least_lately_go_first(tmp_path: Path) -> None:
         artefacts.keep(key, key.encode() * 1000, {})
     assert artefacts.find("a")
     artefacts.keep("c", b"c" * 1000, {})
-    kept = {path.name for path in (tmp_path / "runtimes").iterdir()}
+    kept = {path.name for path in (tmp_path / "artefacts").iterdir()}
     assert kept == {"a", "c"}
     assert artefacts.find("b") is None
 
@@ -143,7 +143,7 @@ def test_facts_and_blob_come_back_as_they_were_kept(tmp_path: Path) -> None:
     found = artefacts.find("key")
     assert found
     assert (bytes(found.blob), found.facts["cosine"]) == (b"network", 0.5)
-    assert (tmp_path / "runtimes").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "artefacts").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 17, 128, 129])

@@ -1,8 +1,9 @@
-"""Compiled networks on disk, so that a restart does not compile again: a cache, always rebuildable.
+"""What took long to find out, on disk, so that a restart has it: a cache, always rebuildable.
 
-An artefact is a folder named for the SHA-256 of everything it depends on, with the compiled
-network and what is known of it, its checksum among that. It is made aside and renamed. Who may
-write here may run code as us: the folder is ours alone.
+Compiled networks, and the layers of networks that were traced. An artefact is a folder named for
+the SHA-256 of everything it depends on, with its bytes and what is known of them, their checksum
+among that. It is made aside and renamed. Who may write here may run code as us: the folder is
+ours alone.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ import platformdirs
 
 logger = logging.getLogger(__name__)
 
-BLOB = "compiled"
+BLOB = "artefact"
 FACTS = "facts.json"
 MOST_BYTES = 8 * 2**30
 """What all artefacts together may take; the one not used for longest goes first."""
@@ -34,23 +35,23 @@ def default_folder() -> Path:
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of what a compiled network depends on."""
+    """SHA-256 (hex) of what an artefact depends on."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A compiled network, mapped into memory rather than read, and what was found out about it."""
+    """Its bytes, mapped into memory rather than read, and what is known of them."""
 
     blob: memoryview
     facts: Mapping[str, Any]
 
 
 class Artefacts:
-    """A folder of compiled networks; several processes may share it."""
+    """A folder of them; several processes may share it."""
 
     def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
-        self.folder = folder / "runtimes"
+        self.folder = folder / "artefacts"
         self._most_bytes = most_bytes
 
     def find(self, key: str) -> Artefact | None:
@@ -65,12 +66,12 @@ class Artefacts:
         except (OSError, ValueError):
             return None
         if hashlib.sha256(blob).hexdigest() != facts.get("sha256"):
-            logger.warning("a compiled network was damaged and is made anew: %s", place)
+            logger.warning("an artefact was damaged and is made anew: %s", place)
             return None
         return Artefact(blob, facts)
 
     def keep(self, key: str, blob: bytes | memoryview, facts: Mapping[str, Any]) -> None:
-        """Keep a compiled network; a disk that does not take it costs only the next start."""
+        """Keep one; a disk that does not take it costs only the next start."""
         told = {**facts, "sha256": hashlib.sha256(blob).hexdigest()}
         aside = None
         try:
@@ -82,7 +83,7 @@ class Artefacts:
             aside.rename(self.folder / key)
             self._bound()
         except OSError as error:
-            logger.warning("a compiled network is not kept in %s: %s", self.folder, error)
+            logger.warning("an artefact is not kept in %s: %s", self.folder, error)
         finally:
             if aside:
                 shutil.rmtree(aside, ignore_errors=True)
