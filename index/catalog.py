@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, delete, insert, select, text
+from sqlalchemy import Connection, bindparam, delete, insert, select, text
 
 from index import disk, jobs, keys, restoring, snapshot, tables
 from index.collection import Collection
@@ -17,10 +17,13 @@ from index.discarding import under_way
 from index.errors import CollectionError
 from index.metadata import checked
 from index.planner import Policy
+from index.prepared import Prepared
 from index.snapshot import Snapshot
 from index.space import Space, check_name, check_spaces
 
 COLLECTIONS, SPACES = tables.collections, tables.spaces
+
+NAMED = Prepared(select(COLLECTIONS.c.id).where(COLLECTIONS.c.name == bindparam("name")))
 
 
 class Catalog:
@@ -103,6 +106,10 @@ class Catalog:
 
         Raises CollectionError: `collection-unknown`.
         """
+        with self.database.looking() as connection:
+            named = NAMED.rows(connection, {"name": name})
+        if named and (opened := self._open.get(named[0][0])):
+            return opened
         with self.database.reading() as connection:
             row = connection.execute(select(COLLECTIONS).where(COLLECTIONS.c.name == name)).first()
             if row is None:
