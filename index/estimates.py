@@ -16,8 +16,8 @@ CANDIDATES = 20
 SMALLEST_DIM = 128
 """Of fewer numbers a bit of each tells too little, and reading them all is quick."""
 LARGEST_DIM = 1_024
-"""At 3,072 the best rows are lost, as if FAISS's 16-bit sums of a byte for every four numbers overflow;
-those of up to 1,024 cannot."""
+"""At 3,072 the best rows are lost, as if FAISS's sums of a byte for every four numbers overflow
+their 16 bits; those of up to 1,024 cannot."""
 CENTRED_ON = 256
 """Rows whose mean the codes are relative to."""
 ROWS_AT_ONCE = 1_024
