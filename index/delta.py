@@ -106,8 +106,9 @@ class _Part:
         return self.keys[rows[0][found]], scores[0][found]
 
     def estimated(self, space: str, candidates: int) -> Estimates | None:
-        """What finds so many candidates without reading all, unless too many rows are removed."""
-        if self.dead > candidates or self.size < self.block.keys.size:
+        """What finds so many candidates without reading all, unless these or the dead are many."""
+        few = self.size < max(self.block.keys.size, FEWEST_PASSED_OVER * candidates)
+        if few or self.dead > candidates:
             return None
         return self.block.estimates.get(space)
 
@@ -202,7 +203,7 @@ class Delta:
         true one may be missing. Scores are exact in any case.
         """
         wanted = estimates.CANDIDATES * k
-        nearly = nearly and allowed is None and wanted * FEWEST_PASSED_OVER <= BLOCK_ROWS
+        nearly = nearly and allowed is None
         found, quick = [], []
         for part in self._parts:
             by = part.estimated(space, wanted) if nearly else None

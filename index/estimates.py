@@ -15,8 +15,9 @@ CANDIDATES = 20
 """Rows to score for one neighbour: ten find .976 of the ten nearest among clusters, these .991."""
 SMALLEST_DIM = 128
 """Of fewer numbers a bit of each tells too little, and reading them all is quick."""
-LARGEST_DIM = 4_096
-"""Sums of more do not fit into the 16 bits in which they are added up."""
+LARGEST_DIM = 1_024
+"""At 3,072 the best rows are lost, as if FAISS's sums of a byte for every four numbers overflow
+their 16 bits; those of up to 1,024 cannot."""
 CENTRED_ON = 256
 """Rows whose mean the codes are relative to."""
 ROWS_AT_ONCE = 1_024

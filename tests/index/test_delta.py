@@ -2,10 +2,12 @@ from dataclasses import replace
 from unittest import mock
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import index.delta
+from index import estimates
 from index.delta import Delta
 from index.keyset import KeySet
 from tests.index.making import HIGH, LOW, units
@@ -138,3 +140,14 @@ def test_equal_rows_have_equal_scores_wherever_they_stand() -> None:
     rows[[3, 790, 801, 1_405]] = rows[0]
     _, scores = _estimated(rows).search("high", rows[0].astype(np.float32), 5, None, nearly=True)
     assert len(set(scores[np.argsort(-scores)][:5].tolist())) == 1
+
+
+@pytest.mark.parametrize("dim", [estimates.SMALLEST_DIM, estimates.LARGEST_DIM])
+def test_a_row_is_never_lost_among_the_best_estimates_for_itself(dim: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = np.maximum(rng.standard_normal((500, 32)) @ rng.standard_normal((32, dim)), 0)
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    of_all = estimates.Estimates(rows)
+    for at in range(0, 500, 5):
+        found, _ = of_all.best(rows[at].astype(np.float32), estimates.CANDIDATES)
+        assert at in found
