@@ -109,7 +109,8 @@ def _spread(length: int, side: int, count: int) -> list[int]:
 
 def rmac(x: Tensor, levels: float = 3) -> Tensor:
     """Regional MAC: Σ over regions of the L2-normalised MAC (Tolias et al. 2016, eq. 4). B×C."""
-    regions = rmac_regions(*x.shape[2:], int(levels))
+    height, width = x.shape[2:]
+    regions = rmac_regions(height, width, int(levels))
     # Channels last, and a strip of rows once for all regions in it: five times as fast as `mac` of
     # each region, which reads short runs of one channel.
     last = x.permute(0, 2, 3, 1).contiguous()
