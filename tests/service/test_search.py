@@ -169,6 +169,12 @@ def test_a_wrong_search_says_what_is_wrong(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("given", [{"json": {"item": "x"}}, {"files": {"file": b"a picture"}}])
+def test_a_collection_that_is_not_there_is_unknown(client: TestClient, given: dict) -> None:
+    answer = client.post("/v1/collections/nobody/search", **given)
+    assert (answer.status_code, answer.json()["code"]) == (404, "collection-unknown")
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"\xff"])
 def test_a_body_that_is_no_json_is_refused(client: TestClient, body: bytes) -> None:
     answer = client.post(SEARCH, content=body, headers={"content-type": "application/json"})
