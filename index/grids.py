@@ -53,7 +53,9 @@ def pack(grids: Grids) -> bytes:
         step = np.maximum((high - low) / 255, np.finfo(np.float32).tiny)
         zero = np.round(-low / step)
         codes = np.clip(np.round(flat / step[:, None]) + zero[:, None], 0, 255)
-        tensors[f"{name}:codes"] = codes.astype(np.uint8).reshape(grid.shape)
+        # safetensors writes memory as it lies, and grids may come channels last.
+        codes = np.ascontiguousarray(codes.astype(np.uint8).reshape(grid.shape))
+        tensors[f"{name}:codes"] = codes
         tensors[f"{name}:step"] = step.astype(np.float32)
         tensors[f"{name}:zero"] = zero.astype(np.uint8)
     return zlib.compress(safetensors.numpy.save(tensors), LEVEL)

