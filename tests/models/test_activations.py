@@ -106,6 +106,7 @@ print(resident() - before)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_memory_of_a_mid_layer_is_a_fraction_of_the_whole_network() -> None:
     """VGG-19 up to conv4_4 is 10.6 M of its 143.7 M parameters: 42 MB instead of 575 MB."""
     megabytes = {

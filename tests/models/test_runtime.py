@@ -38,7 +38,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
     [
         ("alexnet", ["conv2", "conv5", "fc7"]),
         ("squeezenet1_1", ["fire3", "fire9"]),
-        ("mobilenet_v2", ["features.3", "features.18"]),
+        pytest.param("mobilenet_v2", ["features.3", "features.18"], marks=pytest.mark.long),
     ],
 )
 def test_openvino_gives_the_activations_of_torch(

@@ -92,6 +92,7 @@ def test_preparing_goes_on_where_it_stopped(
     assert len(read(second)["views"]) == 32
 
 
+@pytest.mark.long
 def test_shards_of_another_recipe_are_made_anew(
     few: None, views: Views, teachers: Teachers, tmp_path: Path
 ) -> None:
