@@ -237,9 +237,15 @@ class Current:
         busy = self._estimating is not None and self._estimating.is_alive()
         if wanted and not busy and not self._stop.is_set():
             self._estimating = threading.Thread(
-                target=view.delta.estimate, name="estimates", daemon=True
+                target=self._estimate, args=(view,), name="estimates", daemon=True
             )
             self._estimating.start()
+
+    def _estimate(self, view: View) -> None:
+        try:
+            view.delta.estimate()
+        except Exception:  # whatever FAISS says: what has no estimates is read in full
+            logger.exception("the delta is not estimated; searches go on")
 
     def _adopt(self, loaded: Mapping[str, Generation]) -> None:
         """Search these generations from now on, and of the delta only what they do not have."""

@@ -251,8 +251,9 @@ def _held(file: BufferedReader) -> npt.NDArray[np.uint8]:
     if not size:
         return np.empty(0, dtype=np.uint8)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a kernel that has no large pages
-        memory.madvise(mmap.MADV_HUGEPAGE)
+    if large := getattr(mmap, "MADV_HUGEPAGE", None):  # Linux has them, and not every kernel of it
+        with suppress(OSError):
+            memory.madvise(large)
     held = np.frombuffer(memory, dtype=np.uint8)
     return held[: file.readinto(memory)]
 

@@ -207,3 +207,21 @@ def test_a_full_disk_is_reported_and_leaves_the_file_that_was_there(tmp_path: Pa
         seal(index, path)
     assert load(path, sealed).sealed == sealed
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+def test_where_there_are_no_large_pages_a_generation_lies_in_small_ones(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS, whose mmap does not know of them."""
+    monkeypatch.delattr("mmap.MADV_HUGEPAGE", raising=False)
+    generation = load(*_sealed(tmp_path, kind))
+    assert _found(generation, VECTORS[7], 1) == [KEYS[7]]
+
+
+@pytest.mark.parametrize("kind", list(ROWS))
+def test_what_is_loaded_to_be_extended_can_be_added_to(kind: Kind, tmp_path: Path) -> None:
+    path, sealed = _sealed(tmp_path, kind)
+    index = load(path, sealed, to_extend=True).index
+    index.add_with_ids(VECTORS[:3], KEYS[-1] + np.arange(1, 4))
+    assert index.ntotal == COUNT + 3
