@@ -39,7 +39,8 @@ from models.preprocess import Preprocessing, normalise, prepare
 from models.quantising import quantise
 from models.runtime import RuntimeChoice, Wanted
 from models.runtimes import openvino
-from models.runtimes.eager import DTYPES, Eager
+from models.runtimes.eager import Eager
+from models.runtimes.network import DTYPES
 from models.spec import find_layer
 from models.training import procedural
 

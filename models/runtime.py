@@ -19,6 +19,7 @@ from models import zoo
 from models.activations import loaded
 from models.artefacts import Artefacts, default_folder, key_of
 from models.errors import DeviceError
+from models.folding import folded
 from models.runtimes import openvino
 from models.runtimes.agreement import TOLERANCE, least_cosine
 from models.runtimes.compiled import Compiled
@@ -81,8 +82,8 @@ class Wanted:
     choice: RuntimeChoice
 
     def network(self) -> FromPixels:
-        """The network itself, on the CPU. Raises SpecError and WeightsError."""
-        cut = loaded(self.weights, self.layers)
+        """The network itself, folded, on the CPU. Raises SpecError and WeightsError."""
+        cut = folded(loaded(self.weights, self.layers))
         return FromPixels(cut, self.nodes, self.weights.preprocessing)
 
     @property
@@ -122,7 +123,7 @@ def _openvino(wanted: Wanted, precision: str) -> Runtime:
     """A compiled network from the cache, or compiled now and kept."""
     threads = wanted.choice.threads
     facts = {
-        "version": 1,
+        "version": 2,
         "network": wanted.weights.network,
         "weights": wanted.weights.sha256,
         "nodes": list(wanted.nodes),

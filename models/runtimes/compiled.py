@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.runtimes.eager import DTYPES
 from models.runtimes.network import FromPixels
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -34,10 +33,9 @@ class Compiled:
         """Prepare it; the first pass of each size compiles."""
         self.precision = precision
         self._device = device
-        moved = network.to(device, dtype=DTYPES.get(precision, torch.float32))
-        moved = moved.to(memory_format=torch.channels_last).eval()
         mode = "reduce-overhead" if device.type == "cuda" else "default"
-        self._network = torch.compile(moved, mode=mode, dynamic=False)
+        placed = network.placed(device, precision)
+        self._network = torch.compile(placed, mode=mode, dynamic=False)
 
     def __call__(self, pixels: Tensor) -> Sequence[Tensor]:
         """B×3×H×W uint8 RGB to float32 activations, in the order of the network's nodes."""

@@ -7,9 +7,6 @@ from torch import Tensor
 
 from models.runtimes.network import FromPixels
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-"""torch's types by our names."""
-
 
 class Eager:
     """A network on a device, run operation by operation; safe in several threads."""
@@ -17,11 +14,10 @@ class Eager:
     name = "torch"
 
     def __init__(self, network: FromPixels, device: torch.device, precision: str) -> None:
-        """Move the network there. `precision` is one of DTYPES, or int8, which is simulated."""
+        """Move the network there; in int8 it is simulated."""
         self.precision = precision
         self._device = device
-        moved = network.to(device, dtype=DTYPES.get(precision, torch.float32))
-        self._network = moved.to(memory_format=torch.channels_last).eval()
+        self._network = network.placed(device, precision)
 
     def __call__(self, pixels: Tensor) -> Sequence[Tensor]:
         """B×3×H×W uint8 RGB to float32 activations, in the order of the network's nodes."""

@@ -1,11 +1,15 @@
 """A truncated network as every runtime takes it: uint8 pixels in, the activations in order out."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, fx, nn
 
 from models.preprocess import Preprocessing, normalise
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+"""torch's types by our names."""
 
 
 class UnfitError(Exception):
@@ -29,6 +33,14 @@ class FromPixels(nn.Module):
         x = normalise(pixels, self.how)
         outputs = self.cut(x.to(self.precision))
         return tuple(outputs[node] for node in self.nodes)
+
+    def placed(self, device: torch.device, precision: str) -> Self:
+        """This network, moved to a device and a precision; int8 is simulated in float32.
+
+        Channels lie last, as the vector units and tensor cores of convolutions read them.
+        """
+        moved = self.to(device, dtype=DTYPES.get(precision, torch.float32))
+        return moved.to(memory_format=torch.channels_last).eval()
 
     @property
     def precision(self) -> torch.dtype:

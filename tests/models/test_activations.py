@@ -56,7 +56,7 @@ def test_several_layers_from_one_pass_are_those_of_the_whole_network(
     for name, found in trunk(batch).items():
         expected = activation(model, by_name[name], x)
         difference = (found.flatten(1) - expected.flatten(1)).norm() / expected.norm()
-        assert difference < 1e-5, name
+        assert difference < 3e-5, name  # folded normalisations round at other places
 
 
 @pytest.mark.parametrize("network", ["alexnet", "vgg19"])
