@@ -1,6 +1,7 @@
 """`pool5 quantise`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import structlog
 import typer
 from PIL import Image
 
-from index import Collection
+from index import Collection, Item
 from models import Limits, PictureError, SpecError, Weights, decode, quantising
 from models.preprocess import Pixels, prepare
 from models.provenance import Provenance
@@ -119,30 +120,31 @@ def _procedural(count: int) -> Iterator[Image.Image]:
 
 def _of_folder(settings: Settings, folder: Path) -> Iterator[Image.Image]:
     source = FolderSource(folder.resolve(), [folder.resolve()], settings.max_picture_bytes)
-    for entry in source.entries():
-        try:
-            yield decode(entry.read(), _limits(settings)).image
-        except (PictureError, SourceError) as error:
-            logger.warning("picture left out", picture=entry.reference, reason=str(error))
+    reads = ((entry.reference, entry.read) for entry in source.entries())
+    return _decoded(settings, reads)
 
 
 def _of_collection(settings: Settings, name: str) -> Iterator[Image.Image]:
     with Engine(settings) as engine:
         collection = engine.catalog.collection(name)
-        for content in _kept(collection):
-            yield decode(content, _limits(settings)).image
+        reads = ((item.id, partial(picture_of, collection, item)) for item in _items(collection))
+        yield from _decoded(settings, reads)
 
 
-def _kept(collection: Collection) -> Iterator[bytes]:
+def _items(collection: Collection) -> Iterator[Item]:
     after = None
     while items := collection.items(after):
-        for item in items:
-            try:
-                yield picture_of(collection, item)
-            except Problem as problem:
-                logger.warning("item left out", item=item.id, reason=str(problem))
+        yield from items
         after = items[-1].id
 
 
-def _limits(settings: Settings) -> Limits:
-    return Limits(settings.max_picture_bytes, settings.max_pixels, settings.max_frames)
+def _decoded(
+    settings: Settings, reads: Iterable[tuple[str, Callable[[], bytes]]]
+) -> Iterator[Image.Image]:
+    """Pictures by name and how to read them; what cannot be had is left out, aloud."""
+    limits = Limits(settings.max_picture_bytes, settings.max_pixels, settings.max_frames)
+    for name, read in reads:
+        try:
+            yield decode(read(), limits).image
+        except (PictureError, SourceError, Problem) as error:
+            logger.warning("picture left out", picture=name, reason=str(error))

@@ -66,3 +66,25 @@ def test_pictures_come_from_one_place(pool5: Any, tmp_path: Path) -> None:
     )
     assert (status, out) == (2, "")
     assert "--pictures or --collection, not both" in err
+
+
+def test_a_folder_calibrates_without_its_broken_files(pool5: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for n in range(8):
+        (folder / f"{n}.png").write_bytes(encoded(n))
+    (folder / "0-broken.png").write_bytes(encoded(9)[:100])
+    status, out, err = pool5("quantise", "alexnet", "--pictures", str(folder), "--json")
+    assert status == 0, err
+    made = json.loads(out)
+    assert made["calibrated_on"] == "a folder's own pictures"
+    assert (made["pictures"], made["measured_on"]) == (6, 2)
+
+
+def test_a_collection_calibrates_on_what_it_keeps(pool5: Any, client: TestClient) -> None:
+    files = [("files", (f"{n}.png", encoded(n), "image/png")) for n in range(8)]
+    client.post("/v1/collections/default/items", files=files)
+    status, out, err = pool5("quantise", "alexnet", "--collection", "default", "--json")
+    assert status == 0, err
+    assert json.loads(out)["calibrated_on"] == "a collection's own pictures"
+    assert json.loads(out)["pictures"] == 6
