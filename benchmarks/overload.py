@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.sets import SHARED, machine
+from benchmarks.upload import request
 from tests.pictures import encoded
 from tests.server import Server
 
@@ -120,18 +120,6 @@ def odd_pictures() -> list[bytes]:
     return contents or [b"", b"no picture", whole[: len(whole) // 2], whole[:100]]
 
 
-@cache
-def request(port: int, content: bytes) -> bytes:
-    """A search by an upload, as it goes over the wire."""
-    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="query"\r\n\r\n'
-    body = part + content + b"\r\n--b--\r\n"
-    head = (
-        f"POST {SEARCH} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n"
-        f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
 async def ask(server: Server, content: bytes, answers: Answers) -> None:
     """One question on a connection of its own.
 
@@ -150,7 +138,7 @@ async def _asked(server: Server, content: bytes) -> tuple[int, int]:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             try:
                 # Refused before the body is read: the rest of it need not arrive.
-                writer.write(request(server.port, content))
+                writer.write(request(server.port, SEARCH, content, closing=True))
                 head, _, _ = (await reader.read()).partition(b"\r\n\r\n")
             finally:
                 writer.close()

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from benchmarks.jpegs import LARGE, SMALL, jpegs
 from benchmarks.machine import RESULTS, machine
+from benchmarks.upload import request
 from index import NewItem
 from models import Extractor, prepare_picture
 from service import logs
@@ -127,17 +128,6 @@ def bare_of(folder: Path, name: str, vectors: npt.NDArray[np.float32]) -> Bare:
     return Bare(extractor, index, space)
 
 
-def request(port: int, collection: str, content: bytes) -> bytes:
-    """A search by an upload, as it goes over the wire."""
-    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="query"\r\n\r\n'
-    body = part + content + b"\r\n--b--\r\n"
-    head = (
-        f"POST /v1/collections/{collection}/search?k={K} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-        f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
 class Client:
     """One connection that stays open, without an HTTP library whose time would count as ours."""
 
@@ -174,7 +164,7 @@ async def beside(
     for number, content in enumerate(cycle(pictures)):
         if time.monotonic() > end:
             break
-        sent = request(port, name, content)
+        sent = request(port, f"/v1/collections/{name}/search?k={K}", content)
         for way in ("service", "parts") if number % 2 else ("parts", "service"):
             if way == "service":
                 took, stages = await client.ask(sent)
@@ -194,7 +184,9 @@ async def crowd(
 ) -> tuple[list[float], float]:
     """Milliseconds of each answer to so many clients at once, and answers per second."""
     took: list[float] = []
-    left = cycle([request(port, name, content) for content in pictures])
+    left = cycle(
+        [request(port, f"/v1/collections/{name}/search?k={K}", content) for content in pictures]
+    )
     began = time.monotonic()
 
     async def one() -> None:
