@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
-from docs import tables
+from docs import figures, tables
 from service.problems import HTTP_CODES, STATUS
 from service.remedies import REMEDIES
 
@@ -108,3 +108,11 @@ def test_a_service_explains_its_problems(client: TestClient) -> None:
         "overloaded: HTTP status 429", "", REMEDIES["overloaded"],
     ]  # fmt: skip
     assert client.get("/problems/no-such").status_code == 404
+
+
+def test_the_page_on_speed_has_the_figures_of_the_results() -> None:
+    text = figures.PAGE.read_text()
+    assert tables.rendered(text, figures.FIGURES) == text, "run: python -m docs.figures"
+    for name, drawn in figures.plots().items():
+        assert (figures.PLOTS / f"{name}.svg").read_text() == drawn
+        assert f"plots/{name}.svg" in text
