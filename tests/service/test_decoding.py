@@ -19,7 +19,7 @@ from models import Limits, PictureError, Preparation, prepare_picture
 from models.errors import ModelsError
 from models.preprocess import CAFFE, IMAGENET
 from service.clock import Clock
-from service.decoding import pool, wire
+from service.decoding import process, wire
 from service.decoding.pool import Decoders
 from service.problems import Problem
 from tests.pictures import encoded
@@ -204,7 +204,7 @@ ORPHANING = """
 import os, signal
 from models import Limits, Preparation
 from models.preprocess import IMAGENET
-from service.decoding import pool, wire
+from service.decoding import process, wire
 from service.decoding.pool import Decoders
 from tests.pictures import encoded
 
@@ -298,8 +298,8 @@ def test_the_file_of_a_large_picture_does_not_stay(big: bytes) -> None:
 
 @pytest.mark.parametrize("code", ["internal-error", "picture-" + "x" * 100, 5, None])
 def test_a_process_can_only_say_what_is_wrong_with_a_picture(code: object) -> None:
-    assert isinstance(pool._refused({"code": code, "message": "m"}), wire.LostError)
-    said = pool._refused({"code": "picture-unreadable", "message": "m" * 5_000})
+    assert isinstance(process._refused({"code": code, "message": "m"}), wire.LostError)
+    said = process._refused({"code": "picture-unreadable", "message": "m" * 5_000})
     assert (type(said), len(str(said))) == (PictureError, 500)
 
 
@@ -309,11 +309,11 @@ def test_a_process_can_only_say_what_is_wrong_with_a_picture(code: object) -> No
 def test_an_answer_beyond_any_picture_is_refused(wrong: dict[str, object]) -> None:
     head = {"shapes": [[3, 2, 2]], "width": 2, "height": 2, "cut": [2, 2]}
     parts = [bytearray(12), bytearray()]
-    assert pool._understood(head, parts, 1).width == 2
+    assert process._understood(head, parts, 1).width == 2
     with pytest.raises(ValueError, match=r"sides|reshape"):
-        pool._understood({**head, **wrong}, parts, 1)
+        process._understood({**head, **wrong}, parts, 1)
 
 
 def test_a_process_knows_no_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POOL5_WEIGHTS_MIRROR", "https://me:secret@mirror")
-    assert "secret" not in str(pool._passed_on())
+    assert "secret" not in str(process._passed_on())
