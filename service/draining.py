@@ -74,7 +74,7 @@ class Drain:
         seconds = self._settings.drain_s
         logger.info("draining", seconds=seconds, notice=self._settings.drain_notice_s)
         app.state.stopping.set()
-        engine.stop_compacting()
+        engine.compactor.stop()
         engine.metrics.observe_probe(ready=False)
         handing_back = threading.Thread(target=_hand_back, args=[app], daemon=True)
         handing_back.start()

@@ -1,8 +1,6 @@
 """The engine under HTTP and CLI alike: the catalog, its collections' networks, the batcher."""
 
 import json
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +31,7 @@ from models.spec import find_layer, layer_of_grid
 from service import gauges, threads
 from service.admission import Admission
 from service.batcher import Batcher
+from service.compacting import Compactor
 from service.decoding.pool import Decoders
 from service.fetch import Fetcher
 from service.lanes import LANES, Lane
@@ -45,9 +44,6 @@ from service.watchdog import Stage, Watchdog
 logger = structlog.get_logger(__name__)
 
 DEFAULT = "default"
-
-COMPACTION_S = 3600.0
-"""A compaction that takes longer is taken for one that never ends."""
 
 WHITENINGS = "whitenings"
 """Folder, in the data folder, of the whitenings fitted here: written once, never changed."""
@@ -125,18 +121,14 @@ class Engine:
             "uploads", plan.uploads, settings.queue_size, settings.request_timeout_s
         )
         self._networks = LoadedNetworks(settings.loaded_networks)
-        self._compacting = threading.Lock()
-        self._compactions: set[str] = set()
-        self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compact")
-        self._draining = threading.Event()
-        self._compaction: tuple[str, float] | None = None
+        self.compactor = Compactor()
         self.watchdog = Watchdog(
             [
                 Stage("forward", self.batcher.failing, self.batcher.restart),
                 Stage("decode", self.decoders.failing, self.decoders.restart),
                 Stage("searches", self.queries.failing, self.queries.restart),
                 Stage("uploads", self.uploads.failing, self.uploads.restart),
-                Stage("compaction", self._compaction_failing, self._restart_compaction),
+                Stage("compaction", self.compactor.failing, self.compactor.restart),
             ],
             self._restarted,
         )
@@ -146,7 +138,7 @@ class Engine:
     def close(self) -> None:
         """Stop the threads and close the catalog. What was acknowledged is on disk already."""
         self.watchdog.stop()
-        self.stop_compacting()
+        self.compactor.stop()
         for stopping in (self.queries, self.uploads):
             stopping.close()
         for reading in self.readers.values():
@@ -157,7 +149,7 @@ class Engine:
             self.decoders.close()
         for reading in (*self.readers.values(), self.examples):
             reading.shutdown(wait=True)
-        self._compactor.shutdown(wait=True, cancel_futures=True)
+        self.compactor.close()
         self.catalog.close()
 
     def __enter__(self) -> Self:
@@ -309,51 +301,6 @@ class Engine:
         Raises CollectionError as `Catalog.take_snapshot` does.
         """
         return self.catalog.take_snapshot(collection, [WHITENINGS], told)
-
-    def compact_soon(self, collection: Collection) -> None:
-        """Seal a new generation in the background, unless that is under way already."""
-
-        def compact() -> None:
-            own = (collection.name, time.monotonic())
-            with self._compacting:
-                self._compaction = own
-            try:
-                collection.compact(self._draining)
-            except Exception:
-                logger.exception("compaction failed; searches go on", collection=collection.name)
-            finally:
-                with self._compacting:
-                    if self._compaction is own:
-                        self._compaction = None
-                    self._compactions.discard(collection.name)
-
-        with self._compacting:
-            if collection.name in self._compactions or self._draining.is_set():
-                return
-            self._compactions.add(collection.name)
-            self._compactor.submit(compact)
-
-    def stop_compacting(self) -> None:
-        """Stop the compaction that is under way, and begin none: the service is draining."""
-        self._draining.set()
-
-    def _compaction_failing(self) -> str | None:
-        under_way = self._compaction
-        if under_way is None or time.monotonic() - under_way[1] < COMPACTION_S:
-            return None
-        return f"a compaction takes more than {COMPACTION_S:g} s"
-
-    def _restart_compaction(self, why: str) -> None:
-        """Leave the thread to what it hangs in; other collections are compacted by another.
-
-        Those that waited behind it are asked for anew, by their next writes.
-        """
-        logger.error("the compactor is replaced", why=why)
-        with self._compacting:
-            hung, self._compaction = self._compaction, None
-            self._compactions &= {hung[0]} if hung else set()
-            self._compactor.shutdown(wait=False, cancel_futures=True)
-            self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compact")
 
     def _restarted(self, stage: str) -> None:
         self.metrics.stage_restarts.labels(stage).inc()

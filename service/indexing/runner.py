@@ -188,7 +188,7 @@ class JobRunner:
                 lease.check()
         self._done(job)
         if collection.needs_compaction():
-            self.engine.compact_soon(collection)
+            self.engine.compactor.soon(collection)
 
     def _find_duplicates(self, job: Job, lease: "_Lease") -> None:
         collection = self.engine.catalog.collection(job.collection)

@@ -200,7 +200,7 @@ class Watcher:
         except SourceVanishedError as error:
             logger.warning("the folder has vanished", error=error.detail)
         if self.collection.needs_compaction():
-            self.engine.compact_soon(self.collection)
+            self.engine.compactor.soon(self.collection)
 
     def _forget(self, path: Path, source: FolderSource) -> None:
         """Remove the items of what lay at a path, or below it, and is not there any more.

@@ -155,7 +155,7 @@ def _index(
     commits = ingest(engine, collection, entries, lane="upload", clock=clock, duplicates=check)
     outcomes = [outcome for commit in commits for outcome in commit]
     if collection.needs_compaction():
-        engine.compact_soon(collection)
+        engine.compactor.soon(collection)
     return [
         OutcomeBody(
             name=entry.name,

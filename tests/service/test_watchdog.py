@@ -202,21 +202,21 @@ def test_what_waits_behind_a_compaction_that_hangs_is_compacted_by_another(
             self.woken.wait(30)
 
     def ask(one: Compacted) -> None:
-        engine.compact_soon(one)  # type: ignore[arg-type]
+        engine.compactor.soon(one)  # type: ignore[arg-type]
 
     hung, behind, last = Compacted("hung"), Compacted("behind"), Compacted("last")
     ask(hung)
     assert hung.begun.wait(5)
     ask(behind)
-    engine._restart_compaction("it hangs")
+    engine.compactor.restart("it hangs")
     ask(behind)
     assert behind.begun.wait(5)
     hung.woken.set()  # Its end is not taken for that of the other.
     ask(last)
-    monkeypatch.setattr("service.engine.COMPACTION_S", 0.0)
-    while "hung" in engine._compactions:
+    monkeypatch.setattr("service.compacting.COMPACTION_S", 0.0)
+    while "hung" in engine.compactor._asked:
         time.sleep(0.01)
-    assert engine._compaction_failing()
+    assert engine.compactor.failing()
     for one in (behind, last):
         one.woken.set()
     assert last.begun.wait(5)
