@@ -139,6 +139,8 @@ class Batcher:
         grids: Collection[str] = (),
     ) -> list[Future[Vectors]]:
         """Queue pictures at once, as `submit` does one, so that they share a pass if they can."""
+        if not pictures:  # No pass is wanted: no full lane refuses that.
+            return []
         waiting = [_Waiting(extractor, prepared, frozenset(grids)) for prepared in pictures]
         queue = self._lanes[lane]
         with self._changed:

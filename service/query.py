@@ -183,11 +183,12 @@ class _Asking:
         if not pictures:
             return []
         extractor = self.engine.extractor(self.collection)
-        found = describe(self.engine, extractor, pictures, self.clock, self.region)
-        for one in found:
-            if isinstance(one, Exception):
-                raise one
-        return [one for one in found if not isinstance(one, Exception)]
+        described = []
+        for found in describe(self.engine, extractor, pictures, self.clock, self.region):
+            if isinstance(found, Exception):
+                raise found
+            described.append(found)
+        return described
 
 
 def describe(

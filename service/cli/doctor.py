@@ -39,7 +39,7 @@ def doctor(settings: Settings, json: Json = False) -> None:
     logs.configure(settings.log_format, level=40)
     findings: dict[str, Callable[[], Any]] = {
         "versions": lambda: (
-            {name: importlib.metadata.version(name) for name in PACKAGES}
+            {name: _version(name) for name in PACKAGES}
             | {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
         ),
         "device": lambda: device.describe_device(device.choose_device(settings.device)),
@@ -64,6 +64,14 @@ def doctor(settings: Settings, json: Json = False) -> None:
             console.print(f"{mark} {name}: ", finding["found"], soft_wrap=True)
     if not all(finding["ok"] for finding in report.values()):
         raise typer.Exit(1)
+
+
+def _version(package: str) -> str:
+    """OpenVINO has no wheel for every machine, and torch then runs the networks."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _formats() -> list[str]:

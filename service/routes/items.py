@@ -232,9 +232,14 @@ def get_thumbnail(collection: CollectionDep, item: str) -> Response:
     content = collection.pictures.get(found.sha256, "thumbnail")
     if content is None:
         raise Problem("item-picture-missing", f"collection {collection.name!r} keeps no thumbnails")
+    form = THUMBNAILS.get(content[:2])
+    if form is None:
+        raise Problem(
+            "item-picture-missing", f"the thumbnail of {found.id!r} is damaged: upload it"
+        )
     # Named by id, which another picture may take over: revalidate, by content.
     headers = {"Cache-Control": "private, no-cache", "ETag": f'"{found.sha256}"'}
-    return Response(content, media_type=THUMBNAILS[content[:2]], headers=headers)
+    return Response(content, media_type=form, headers=headers)
 
 
 def _body(item: Item) -> ItemBody:

@@ -70,6 +70,18 @@ def test_what_arrives_during_a_pass_shares_the_next(batcher: Batcher, gated: Gat
     np.testing.assert_allclose(rows, expected, atol=1e-5)
 
 
+def test_what_is_submitted_together_shares_a_pass_also_when_idle(
+    batcher: Batcher, gated: Gated
+) -> None:
+    pictures = prepared(gated, 3)
+    gated.gate.set()
+    futures = batcher.submit_together(gated, pictures, "query")
+    rows = [future.result(30)[""] for future in futures]
+    assert gated.batches == [3]
+    np.testing.assert_allclose(rows, Extractor.forward(gated, pictures)[""], atol=1e-5)
+    assert batcher.submit_together(gated, [], "query") == []
+
+
 def test_queries_overtake_bulk_work(batcher: Batcher, gated: Gated) -> None:
     pictures = prepared(gated, 10)
     order: list[str] = []

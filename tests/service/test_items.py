@@ -7,6 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from index.pictures import path_of
+from service.engine import Engine
 from service.settings import Settings
 from tests.pictures import encoded
 from tests.service.conftest import Upload
@@ -168,6 +170,22 @@ def test_a_thumbnail_is_small_and_carries_no_metadata(client: TestClient) -> Non
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert max(thumbnail.size) <= 320
     assert not thumbnail.getexif()
+
+
+def test_a_thumbnail_kept_as_webp_is_still_served_and_a_damaged_one_is_not(
+    client: TestClient, engine: Engine, upload: Upload
+) -> None:
+    (outcome,) = upload(1)
+    address = f"{ITEMS}/{outcome['id']}/thumbnail"
+    collection = engine.catalog.collection("default")
+    sha256 = collection.get(outcome["id"]).sha256
+    webp = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(webp, "WEBP")
+    for content, expected in ((webp.getvalue(), 200), (b"no picture", 404)):
+        (kept,) = engine.settings.data.rglob(path_of(sha256, "thumbnail"))
+        kept.write_bytes(content)
+        assert client.get(address).status_code == expected
+    assert client.get(address).json()["code"] == "item-picture-missing"
 
 
 def test_a_collection_that_keeps_nothing_has_no_thumbnails(
