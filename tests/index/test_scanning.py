@@ -1,14 +1,31 @@
 """What a search is expected to cost."""
 
-from index.scanning import search_seconds
+import pytest
+
+from index import scanning
+from index.scanning import NUMBERS, READ_BY_APPROXIMATE, exact_seconds, search_seconds
 
 
-def test_a_search_costs_by_what_it_reads() -> None:
-    small, wide = search_seconds(100_000, 64), search_seconds(100_000, 2_048)
-    assert 0 < small < wide < 60
-    # Beyond the exact limit a graph is walked, whatever the number of items.
-    assert search_seconds(10_000_000, 512) < 100 * search_seconds(100_000, 512)
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that takes a nanosecond for every number, whatever else it does."""
+    monkeypatch.setattr(scanning, "exact_seconds", lambda count, dim, _: count * dim * 1e-9)
 
 
-def test_few_items_are_all_that_is_searched() -> None:
-    assert 0 < search_seconds(1, 8) < 1
+@pytest.mark.usefixtures("steady")
+def test_an_exact_search_reads_every_item() -> None:
+    assert search_seconds(1_000, 64) == pytest.approx(64_000e-9)
+    # More than the sample holds: as many times the sample as there are items.
+    assert search_seconds(40_000, 2_048) == pytest.approx(40_000 * 2_048e-9, rel=1e-3)
+    assert NUMBERS < 40_000 * 2_048
+
+
+@pytest.mark.usefixtures("steady")
+def test_beyond_the_exact_limit_a_graph_is_walked_whatever_the_number_of_items() -> None:
+    found = search_seconds(10_000_000, 2_048)
+    assert found == search_seconds(1_000_000, 2_048)
+    assert found == pytest.approx(READ_BY_APPROXIMATE * 2_048e-9, rel=1e-3)
+
+
+def test_the_clock_gives_a_time() -> None:
+    assert 0 < exact_seconds(10, 8, "float16") < 60
